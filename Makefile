@@ -1,0 +1,34 @@
+# `make demo` and `make test` set up what is missing first; see tools/setup.sh.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+# What the demo looks at (a file, folder, video or device; empty: a bundled stream), and for how long.
+SOURCE ?=
+SECONDS := 10
+export SOURCE
+
+run := bash tools/setup.sh run && source tools/env.sh
+test := bash tools/setup.sh test && source tools/env.sh
+
+.PHONY: demo test test-all bench lint clean
+
+# Stdout carries the messages on /face_attributes as lines of JSON, and nothing else.
+demo:
+	@$(run) && python tools/demo.py --source "$$SOURCE" --seconds "$(SECONDS)"
+
+test:
+	@$(test) && python -m pytest -n 2
+
+test-all:
+	@$(test) && python -m pytest -n 2 -m ""
+
+bench:
+	@$(run) && face-mtl bench
+
+lint:
+	@$(test) && ruff check . && mypy && bash -n tools/setup.sh tools/env.sh .ci/run
+
+clean:
+	rm -rf .venv build install log dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
