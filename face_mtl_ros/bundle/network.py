@@ -1,0 +1,25 @@
+"""Bundles to torch networks and back. The only file of this folder that needs torch."""
+
+import numpy as np
+import torch
+
+from ..networks.progressive import ProgressiveNetwork
+from .bundle import Bundle, Tensors
+
+
+def build_network(bundle: Bundle) -> ProgressiveNetwork:
+    """The bundle's network with its weights, float32, frozen, in evaluation mode."""
+    network = ProgressiveNetwork(bundle.preset)
+    network.encoder.load_state_dict(to_torch(bundle.encoder))
+    for column in bundle.manifest.columns:
+        network.add_column(column.task, len(column.labels), column.sources)
+        network.columns[column.task].load_state_dict(to_torch(bundle.columns[column.task]))
+    return network.requires_grad_(False).eval()
+
+
+def to_torch(tensors: Tensors) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(tensor)) for name, tensor in tensors.items()}
+
+
+def to_numpy(module: torch.nn.Module) -> Tensors:
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in module.state_dict().items()}

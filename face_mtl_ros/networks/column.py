@@ -1,0 +1,104 @@
+"""A task's column, Table III, with its progressive lateral connections."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .layers import ConvLayer
+from .presets import Preset
+from .topology import CLASSIFIER_MAP_SIZE, adapter_channels, column_layers
+
+
+class Adapter(nn.Module):
+    """What a layer sees of the source columns: relu(V [alpha_j h_(i-1)^(j)]_j).
+
+    The adapter of Rusu et al. 2016, equation 2, in its convolutional form: each source's activation is scaled by a
+    learned scalar, they are concatenated, and a 1x1 convolution V reduces the channels (paper, section II.B).
+
+    Args:
+        channels: channels of layer i-1, the same in every column.
+        sources: number of source columns.
+        preset: how far V reduces.
+    """
+
+    def __init__(self, channels: int, sources: int, preset: Preset):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(sources))
+        self.reduce = nn.Conv2d(channels * sources, adapter_channels(channels, preset), 1)
+        nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="relu")
+        nn.init.zeros_(self.reduce.bias)
+
+    def forward(self, hidden: Sequence[torch.Tensor]) -> torch.Tensor:
+        """One float (n, channels, h, w) a source to float (n, channels / reduction, h, w)."""
+        scaled = torch.cat([scale * h for scale, h in zip(self.scale, hidden, strict=True)], dim=1)
+        return torch.relu(self.reduce(scaled))
+
+
+class Column(nn.Module):
+    """24 convolutions, a fully connected layer, dropout and the classifier; logits out.
+
+    Layer i reads its own layer i-1 beside the adapter over layers i-1 of the source columns. W h + U a of the paper's
+    equation is one convolution over [h, a]. Layer 1 has no adapter: what lies before it, the encoder's map, is the
+    same for all columns.
+
+    Args:
+        preset: widths and normalisation.
+        classes: number of labels.
+        sources: number of source columns.
+    """
+
+    def __init__(self, preset: Preset, classes: int, sources: int = 0):
+        super().__init__()
+        plans = column_layers(preset)
+        last = plans[-1].outputs
+        features = CLASSIFIER_MAP_SIZE**2
+        self.adapters = nn.ModuleList()
+        if sources:
+            # One for each of layers 2 to 26: the convolutions but the first, the hidden layer and the classifier.
+            widths = [plan.outputs for plan in plans] + [preset.hidden_units]
+            self.adapters.extend(Adapter(width, sources, preset) for width in widths)
+
+        def extra(width: int) -> int:
+            return adapter_channels(width, preset) if sources else 0
+
+        self.layers = nn.ModuleList(
+            ConvLayer(plan, preset, extra(plan.inputs) if i else 0) for i, plan in enumerate(plans)
+        )
+        self.hidden = nn.Linear((last + extra(last)) * features, preset.hidden_units)
+        self.dropout = nn.Dropout(preset.dropout)
+        self.classifier = nn.Linear(preset.hidden_units + extra(preset.hidden_units), classes)
+
+    def forward(
+        self, encoded: torch.Tensor, sources: Sequence[Sequence[torch.Tensor]] = ()
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Run the column.
+
+        Args:
+            encoded: float (n, c, 16, 16), the encoder's map.
+            sources: the activations that each source column's own forward returned.
+
+        Returns:
+            logits, float (n, classes), and the activations of layers 1 to 25 for the columns that draw on this one.
+        """
+        if len(sources) != self.source_count:
+            raise ValueError(f"the column was built for {self.source_count} source columns, it got {len(sources)}")
+        x, activations = encoded, []
+        for i, layer in enumerate(self.layers):
+            x = layer(self._with_lateral(x, i, sources))
+            activations.append(x)
+        x = self._with_lateral(x, len(self.layers), sources)
+        x = torch.relu(self.hidden(x.flatten(1)))
+        activations.append(x[:, :, None, None])
+        x = self._with_lateral(self.dropout(x)[:, :, None, None], len(self.layers) + 1, sources)
+        return self.classifier(x.flatten(1)), activations
+
+    @property
+    def source_count(self) -> int:
+        return len(self.adapters[0].scale) if len(self.adapters) else 0
+
+    def _with_lateral(self, x: torch.Tensor, layer: int, sources: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+        """The input of a layer: its own column's x, and the adapter over the sources' activations before it."""
+        if not sources or layer == 0:
+            return x
+        return torch.cat([x, self.adapters[layer - 1]([activations[layer - 1] for activations in sources])], dim=1)

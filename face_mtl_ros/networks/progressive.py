@@ -1,0 +1,89 @@
+"""The progressive network: one encoder, and columns of which each may draw on earlier ones (Fig. 3)."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .column import Column
+from .encoder import Encoder
+from .presets import Preset
+
+TASK_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")  # a task names a file, an ONNX output and a torch module
+
+
+class ProgressiveNetwork(nn.Module):
+    """Encoder and columns, in the order in which they were added.
+
+    Everything but the column added last is frozen, also its batch statistics, so that adding and training a column
+    leaves the outputs of the older ones bit-identical.
+    """
+
+    def __init__(self, preset: Preset):
+        super().__init__()
+        self.preset = preset
+        self.encoder = Encoder(preset)
+        self.columns = nn.ModuleDict()
+        self.sources: dict[str, tuple[str, ...]] = {}
+
+    def add_column(self, task: str, classes: int, sources: Sequence[str] = ()) -> Column:
+        """Freeze what there is and add a column that may be trained.
+
+        Args:
+            task: a new name of lower-case letters, digits and underscores.
+            classes: number of labels, at least 2.
+            sources: earlier columns that it draws on.
+
+        Raises:
+            ValueError: the name is malformed or taken, a source is unknown or named twice, too few classes.
+        """
+        if not TASK_NAME.fullmatch(task):
+            raise ValueError(f"task '{task}' must match {TASK_NAME.pattern}")
+        if task in self.columns:
+            raise ValueError(f"task '{task}' has a column already")
+        if classes < 2:
+            raise ValueError(f"task '{task}' needs at least 2 classes, got {classes}")
+        for source in sources:
+            if source not in self.columns:
+                raise ValueError(f"source '{source}' of task '{task}' is not one of the columns {list(self.columns)}")
+        if len(set(sources)) != len(sources):
+            raise ValueError(f"task '{task}' names a source twice: {list(sources)}")
+        self.requires_grad_(False)
+        self.columns[task] = Column(self.preset, classes, len(sources))
+        self.sources[task] = tuple(sources)
+        return self.columns[task]
+
+    def forward(self, crops: torch.Tensor, tasks: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+        """float (n, 1, 128, 128) to logits, float (n, classes), for each of the tasks (default all)."""
+        return self.run_columns(self.encoder(crops), tasks)
+
+    def run_columns(self, encoded: torch.Tensor, tasks: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+        """As forward, from the encoder's map, float (n, c, 16, 16); runs only the columns that the tasks need."""
+        wanted = list(self.columns) if tasks is None else list(tasks)
+        needed = self.with_sources(wanted)
+        logits, activations = {}, {}
+        for task, column in self.columns.items():
+            if task in needed:
+                inputs = [activations[source] for source in self.sources[task]]
+                logits[task], activations[task] = column(encoded, inputs)
+        return {task: logits[task] for task in wanted}
+
+    def with_sources(self, tasks: Sequence[str]) -> set[str]:
+        """The tasks and all the columns that they draw on, directly or by way of others."""
+        needed: set[str] = set()
+        queue = list(tasks)
+        while queue:
+            task = queue.pop()
+            if task not in needed:
+                needed.add(task)
+                queue.extend(self.sources[task])
+        return needed
+
+    def train(self, mode: bool = True) -> "ProgressiveNetwork":
+        """Training mode for what may be trained; what is frozen keeps its batch statistics and drops nothing."""
+        super().train(mode)
+        for module in (self.encoder, *self.columns.values()):
+            if not any(parameter.requires_grad for parameter in module.parameters()):
+                module.eval()
+        return self
