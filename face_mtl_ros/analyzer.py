@@ -1,0 +1,218 @@
+"""FaceAnalyzer: an image in, faces with their attributes out. No ROS."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .bundle.bundle import load_bundle
+from .bundle.locate import DEFAULT_MODEL, locate_bundle
+from .bundle.manifest import ColumnRecord
+from .runtime.engines import make_engine
+from .runtime.predictor import Predictor
+from .vision.alignment import CROP_SIZE, align
+from .vision.detection import Detection
+from .vision.detectors import make_detector
+from .vision.smoothing import ProbabilitySmoother
+from .vision.tracking import Tracker
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """What a column says of a face.
+
+    Attributes:
+        task: the column's name.
+        label: the most probable label.
+        confidence: its probability.
+        labels: all labels.
+        probabilities: float32 (len(labels),), summing to 1.
+        value: for a task with an order, the expectation of the labels' numbers (age: years); NaN otherwise.
+    """
+
+    task: str
+    label: str
+    confidence: float
+    labels: tuple[str, ...]
+    probabilities: np.ndarray
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face of an image.
+
+    Attributes:
+        face_id: stable while the face is tracked; in a still picture its number by confidence, from "0".
+        box: float32 (4,): x, y, width, height in pixels, inside the image.
+        detection_confidence: 0 to 1.
+        landmarks: float32 (5, 2) pixels (right eye, left eye, nose tip, right and left corner of the mouth), or (0, 2).
+        attributes: one a column, in the bundle's order.
+        crop: uint8 (128, 128), the aligned grey crop that the network saw.
+        embedding: float32 (n,), empty unless the model has an embedding.
+    """
+
+    face_id: str
+    box: np.ndarray
+    detection_confidence: float
+    landmarks: np.ndarray
+    attributes: tuple[Attribute, ...]
+    crop: np.ndarray
+    embedding: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def __getitem__(self, task: str) -> Attribute:
+        """The attribute of a task; KeyError if the model has no such column."""
+        for attribute in self.attributes:
+            if attribute.task == task:
+                return attribute
+        raise KeyError(f"no column '{task}'; the model has {[attribute.task for attribute in self.attributes]}")
+
+
+class FaceAnalyzer:
+    """Finds the faces of pictures or of a camera stream and reads them, all faces of an image in one batch.
+
+    Not thread-safe, but for the assignment of `predictor`, which takes effect at the next image.
+
+    Args:
+        model: a bundle's folder or name.
+        detector: "auto", "yunet" or "haar".
+        engine, device, precision, threads: see runtime.engines.make_engine.
+        max_faces: so many at most, the largest first.
+        min_face: pixels, the smallest face that is looked for.
+        smoothing_s: time constant in seconds over which a tracked face's probabilities are averaged; 0 for none.
+        max_age_s: seconds that a track survives without being seen.
+
+    Raises:
+        BundleError, EngineError, DetectorError: what cannot be had, and the remedy.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        detector: str = "auto",
+        engine: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int = 0,
+        max_faces: int = 32,
+        min_face: int = 48,
+        smoothing_s: float = 0.5,
+        max_age_s: float = 1.0,
+    ):
+        self._engine_options = {"name": engine, "device": device, "precision": precision, "threads": threads}
+        self.predictor = self.load_model(model)
+        self.detector = make_detector(detector, min_face=min_face)
+        self.tracker = Tracker(max_age_s=max_age_s)
+        self.smoother = ProbabilitySmoother(smoothing_s)
+        self.max_faces = max_faces
+        self.stage_ms: dict[str, float] = {}
+
+    def load_model(self, model: str | Path) -> Predictor:
+        """Load, verify, compile and warm up a bundle without using it yet: that is to assign it to `predictor`."""
+        bundle = load_bundle(locate_bundle(model))
+        predictor = Predictor(bundle, make_engine(bundle, **self._engine_options))
+        predictor.warm_up()
+        return predictor
+
+    def analyze(self, image: np.ndarray) -> list[Face]:
+        """Read the faces of a still picture, uint8 (h, w, 3) BGR or (h, w) grey, largest first."""
+        stages = _Stopwatch()
+        detections = _largest(self.detector.detect(image), self.max_faces)
+        stages.lap("detect")
+        crops = _crops(image, detections)
+        stages.lap("align")
+        attributes = self.read_crops(crops)
+        stages.lap("infer")
+        self.stage_ms = stages.ms
+        ids = (str(i) for i in range(len(detections)))
+        return [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, strict=True)]
+
+    def track(self, image: np.ndarray, stamp: float) -> tuple[list[Face], str]:
+        """Read the faces of the next frame of a stream.
+
+        Args:
+            image: uint8 (h, w, 3) BGR or (h, w) grey.
+            stamp: seconds, the frame's time; differences of stamps drive tracking and smoothing.
+
+        Returns:
+            The faces that this frame shows, with stable ids, longest seen first, and the version of the model.
+        """
+        stages = _Stopwatch()
+        found = self.detector.detect(image, [track.detection for track in self.tracker.tracks])
+        stages.lap("detect")
+        tracks = [track for track in self.tracker.update(_largest(found, self.max_faces), stamp) if not track.predicted]
+        self.smoother.forget({track.face_id for track in self.tracker.tracks})
+        stages.lap("track")
+        detections = [track.detection for track in tracks]
+        crops = _crops(image, detections)
+        stages.lap("align")
+        predictor = self.predictor  # read once: another thread may assign a new one
+        probabilities = predictor.predict(crops) if len(crops) else {}
+        for task, rows in probabilities.items():
+            for track, row in zip(tracks, rows, strict=True):
+                row[:] = self.smoother.update(track.face_id, task, row, stamp)
+        attributes = _attributes(predictor.bundle.manifest.columns, probabilities, len(tracks))
+        stages.lap("infer")
+        self.stage_ms = stages.ms
+        ids = (track.face_id for track in tracks)
+        faces = [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, strict=True)]
+        return faces, predictor.bundle.version
+
+    def read_crops(self, crops: np.ndarray) -> list[tuple[Attribute, ...]]:
+        """Read aligned crops, uint8 (n, 128, 128), without detection: the attributes of each."""
+        predictor = self.predictor
+        probabilities = predictor.predict(crops) if len(crops) else {}
+        return _attributes(predictor.bundle.manifest.columns, probabilities, len(crops))
+
+
+class _Stopwatch:
+    """Milliseconds by stage."""
+
+    def __init__(self):
+        self.ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.ms[stage] = (now - self._last) * 1e3
+        self._last = now
+
+
+def _largest(detections: Sequence[Detection], count: int) -> list[Detection]:
+    return sorted(detections, key=lambda found: float(found.box[2] * found.box[3]), reverse=True)[:count]
+
+
+def _crops(image: np.ndarray, detections: Sequence[Detection]) -> np.ndarray:
+    crops = [align(image, detection.points) for detection in detections]
+    return np.stack(crops) if crops else np.empty((0, CROP_SIZE, CROP_SIZE), np.uint8)
+
+
+def _attributes(
+    columns: Sequence[ColumnRecord], probabilities: dict[str, np.ndarray], faces: int
+) -> list[tuple[Attribute, ...]]:
+    return [tuple(_attribute(column, probabilities[column.task][i]) for column in columns) for i in range(faces)]
+
+
+def _attribute(column: ColumnRecord, probabilities: np.ndarray) -> Attribute:
+    best = int(probabilities.argmax())
+    return Attribute(
+        task=column.task,
+        label=column.labels[best],
+        confidence=float(probabilities[best]),
+        labels=tuple(column.labels),
+        probabilities=probabilities,
+        value=float(probabilities @ np.array(column.values, np.float32)) if column.values else float("nan"),
+    )
+
+
+def _face(
+    face_id: str, detection: Detection, attributes: tuple[Attribute, ...], crop: np.ndarray, image: np.ndarray
+) -> Face:
+    height, width = image.shape[:2]
+    x, y, w, h = detection.box
+    left, top = np.clip([x, y], 0, [width - 1, height - 1])
+    right, bottom = np.clip([x + w, y + h], [left + 1, top + 1], [width, height])
+    box = np.array([left, top, right - left, bottom - top], np.float32)
+    return Face(face_id, box, detection.confidence, detection.landmarks, attributes, crop)

@@ -1,0 +1,114 @@
+"""The ONNX graph of a bundle, written from its weights without torch.
+
+A robot that runs a model need not install what trains it, and a column that was learned on site is live without the
+seconds that tracing it would take. Batch normalisation is folded into the convolutions, and only what a column needs
+is in the graph. A test compares every output with the torch network's.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..bundle.bundle import Bundle, Tensors
+from ..networks.presets import Preset
+from ..networks.topology import INPUT_SIZE, Conv, column_layers, encoder_layers
+
+OPSET = 17  # what TensorRT 8.6, ONNX Runtime and OpenVINO all read
+INPUT = "crops"
+BATCH_NORM_EPSILON = 1e-5
+
+
+def build_graph(bundle: Bundle) -> onnx.ModelProto:
+    """float32 crops (batch, 1, 128, 128) to one output of logits a task, float32 (batch, classes), named as it is."""
+    graph = _Graph()
+    encoded = INPUT
+    for i, plan in enumerate(encoder_layers(bundle.preset)):
+        encoded = graph.conv_layer(f"encoder/layers.{i}", encoded, plan, bundle.encoder, f"layers.{i}", bundle.preset)
+    activations: dict[str, list[str]] = {}
+    for column in bundle.manifest.columns:
+        sources = [activations[source] for source in column.sources]
+        weights = bundle.columns[column.task]
+        activations[column.task] = _column(graph, column.task, encoded, sources, weights, bundle.preset)
+    inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 1, INPUT_SIZE, INPUT_SIZE])]
+    outputs = [
+        helper.make_tensor_value_info(column.task, TensorProto.FLOAT, ["batch", len(column.labels)])
+        for column in bundle.manifest.columns
+    ]
+    made = helper.make_graph(graph.nodes, bundle.manifest.name, inputs, outputs, graph.constants)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="face_mtl_ros")
+    model.ir_version = 8  # ONNX Runtime of the oldest supported Jetson reads no newer one
+    onnx.checker.check_model(model)
+    return model
+
+
+def _column(
+    graph: "_Graph", task: str, encoded: str, sources: list[list[str]], weights: Tensors, preset: Preset
+) -> list[str]:
+    """Add networks.column.Column's forward to the graph; returns the names of the activations of layers 1 to 25."""
+
+    def with_lateral(x: str, layer: int) -> str:
+        if not sources or layer == 0:
+            return x
+        name = f"{task}/adapters.{layer - 1}"
+        adapted = graph.adapter(name, [hidden[layer - 1] for hidden in sources], weights, f"adapters.{layer - 1}")
+        return graph.add("Concat", f"{name}/with_own", [x, adapted], axis=1)
+
+    x, activations = encoded, []
+    plans = column_layers(preset)
+    for i, plan in enumerate(plans):
+        x = graph.conv_layer(f"{task}/layers.{i}", with_lateral(x, i), plan, weights, f"layers.{i}", preset)
+        activations.append(x)
+    x = graph.add("Flatten", f"{task}/flatten", [with_lateral(x, len(plans))], axis=1)
+    x = graph.add("Relu", f"{task}/hidden/relu", [graph.linear(f"{task}/hidden", x, weights, "hidden")])
+    shape = graph.constant(f"{task}/hidden/shape", np.array([0, -1, 1, 1], np.int64))
+    activations.append(graph.add("Reshape", f"{task}/hidden/map", [x, shape]))
+    if sources:
+        x = graph.add("Flatten", f"{task}/hidden/flat", [with_lateral(activations[-1], len(plans) + 1)], axis=1)
+    graph.linear(task, x, weights, "classifier")
+    return activations
+
+
+class _Graph:
+    """Nodes and constants as they are added; every method returns the name of its output."""
+
+    def __init__(self):
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def add(self, operation: str, output: str, inputs: list[str], **attributes) -> str:
+        self.nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def conv_layer(self, name: str, x: str, plan: Conv, weights: Tensors, prefix: str, preset: Preset) -> str:
+        """networks.layers.ConvLayer in evaluation mode, its batch normalisation folded into weight and bias."""
+        weight, bias = weights[f"{prefix}.conv.weight"], weights.get(f"{prefix}.conv.bias")
+        if preset.normalization == "batch":
+            norm = {part: weights[f"{prefix}.norm.{part}"].astype(np.float64) for part in _NORM}
+            factor = norm["weight"] / np.sqrt(norm["running_var"] + BATCH_NORM_EPSILON)
+            weight = (weight * factor[:, None, None, None]).astype(np.float32)
+            bias = (norm["bias"] - norm["running_mean"] * factor).astype(np.float32)
+        inputs = [x, self.constant(f"{name}/weight", weight), self.constant(f"{name}/bias", bias)]
+        x = self.add("Conv", f"{name}/conv", inputs, pads=[1, 1, 1, 1], strides=[plan.stride] * 2)
+        x = self.add("Relu", f"{name}/relu", [x])
+        return self.add("MaxPool", f"{name}/pool", [x], kernel_shape=[2, 2], strides=[2, 2]) if plan.pool else x
+
+    def adapter(self, name: str, hidden: list[str], weights: Tensors, prefix: str) -> str:
+        """networks.column.Adapter; the scales are folded into the 1x1 convolution's weight."""
+        weight, scale = weights[f"{prefix}.reduce.weight"], weights[f"{prefix}.scale"]
+        per_channel = np.repeat(scale, weight.shape[1] // len(scale))
+        x = self.add("Concat", f"{name}/sources", hidden, axis=1) if len(hidden) > 1 else hidden[0]
+        weight_name = self.constant(f"{name}/weight", weight * per_channel[None, :, None, None])
+        bias_name = self.constant(f"{name}/bias", weights[f"{prefix}.reduce.bias"])
+        return self.add("Relu", f"{name}/relu", [self.add("Conv", f"{name}/conv", [x, weight_name, bias_name])])
+
+    def linear(self, output: str, x: str, weights: Tensors, prefix: str) -> str:
+        weight = self.constant(f"{output}/weight", weights[f"{prefix}.weight"])
+        bias = self.constant(f"{output}/bias", weights[f"{prefix}.bias"])
+        return self.add("Gemm", output, [x, weight, bias], transB=1)
+
+
+_NORM = ("weight", "bias", "running_mean", "running_var")

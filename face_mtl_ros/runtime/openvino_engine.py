@@ -1,0 +1,68 @@
+"""The bundle compiled by OpenVINO: the engine of machines without a GPU."""
+
+import numpy as np
+
+from ..bundle.bundle import Bundle
+from ..paths import cache_dir
+from .engine import EngineError
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVinoEngine:
+    """See runtime.engine.Engine.
+
+    Compiled models are kept under FACE_MTL_HOME/cache/openvino, by OpenVINO's own key over graph, weights, device,
+    settings and version.
+
+    Args:
+        bundle: what to run.
+        device: "auto" and "cpu" are the CPU; any other name is OpenVINO's own, such as "GPU" or "NPU".
+        precision: "fp32", "bf16", "fp16", or "auto": bf16 where the device has instructions for it, else fp32.
+        threads: at most so many; 0 leaves it to OpenVINO.
+
+    Raises:
+        EngineError: openvino or the device is missing, or the device has no such precision.
+    """
+
+    name = "openvino"
+
+    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto", threads: int = 0):
+        try:
+            import openvino as ov
+
+            from .graph import INPUT, build_graph
+        except ModuleNotFoundError as error:
+            raise EngineError(
+                f"engine 'openvino' needs {error.name}, which is not installed: pip install openvino onnx"
+            ) from None
+        core = ov.Core()
+        device = "CPU" if device in ("auto", "cpu") else device
+        if device.split(".")[0] not in {found.split(".")[0] for found in core.available_devices}:
+            raise EngineError(f"device '{device}' is not there: OpenVINO sees {', '.join(core.available_devices)}")
+        capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+        if precision == "auto":
+            precision = "bf16" if "BF16" in capabilities else "fp32"
+        if precision not in HINTS or precision.upper() not in capabilities:
+            able = [name for name in HINTS if name.upper() in capabilities]
+            raise EngineError(f"precision '{precision}' cannot be had on {device} here; it has {', '.join(able)}")
+        self.device, self.precision = device, precision
+        settings = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "CACHE_DIR": str(cache_dir() / "openvino"),
+        }
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        self._input = INPUT
+        self._tasks = [column.task for column in bundle.manifest.columns]
+        self._classes = {column.task: len(column.labels) for column in bundle.manifest.columns}
+        model = core.read_model(build_graph(bundle).SerializeToString())
+        self._request = core.compile_model(model, device, settings).create_infer_request()
+
+    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        if not len(crops):
+            return {task: np.empty((0, classes), np.float32) for task, classes in self._classes.items()}
+        # Shares the input's memory; the outputs are copied, for the request overwrites them at the next call.
+        self._request.infer({self._input: np.ascontiguousarray(crops, np.float32)}, share_inputs=True)
+        return {task: self._request.get_tensor(task).data.copy() for task in self._tasks}

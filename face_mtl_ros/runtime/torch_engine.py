@@ -1,0 +1,56 @@
+"""The bundle in eager torch: the reference that the compiled engines are compared with, and CUDA without a compiler."""
+
+import numpy as np
+
+from ..bundle.bundle import Bundle
+from .engine import EngineError
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+class TorchEngine:
+    """See runtime.engine.Engine.
+
+    Args:
+        bundle: what to run.
+        device: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is one.
+        precision: "fp32" (on CUDA without TF32), "bf16", "fp16", or "auto", which is fp32 on a CPU and fp16 on CUDA.
+
+    Raises:
+        EngineError: torch or the device is missing, or the precision is unknown.
+    """
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto"):
+        try:
+            import torch
+
+            from ..bundle.network import build_network
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise EngineError(
+                "engine 'torch' needs torch, which is not installed: pip install 'face_mtl_ros[train]'"
+            ) from None
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device.split(":")[0] not in ("cpu", "cuda"):
+            raise EngineError(f"device '{device}' is unknown to engine 'torch'; use cpu, cuda or cuda:N")
+        if device != "cpu" and not torch.cuda.is_available():
+            raise EngineError(f"device '{device}' is not there: torch sees no CUDA device; use device 'cpu'")
+        if precision == "auto":
+            precision = "fp32" if device == "cpu" else "fp16"
+        if precision not in PRECISIONS:
+            raise EngineError(f"precision '{precision}' is unknown to engine 'torch'; use {', '.join(PRECISIONS)}")
+        self.device, self.precision = device, precision
+        self._torch = torch
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self._network = build_network(bundle).to(device, self._dtype, memory_format=torch.channels_last)
+
+    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        torch = self._torch
+        with torch.inference_mode():
+            inputs = torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(self.device, self._dtype)
+            logits = self._network(inputs)
+            return {task: values.float().cpu().numpy() for task, values in logits.items()}

@@ -1,0 +1,115 @@
+"""A stream of frames without ROS: the newest one wins, and what happened is counted."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+class NewestFrame:
+    """A mailbox for one frame. What was not fetched when the next one comes is dropped, so no queue can grow."""
+
+    def __init__(self):
+        self._ready = threading.Condition()
+        self._frame: Any = None
+        self._closed = False
+        self.dropped = 0
+
+    def put(self, frame: Any) -> None:
+        """Leave a frame; the one before, if nobody fetched it, counts as dropped."""
+        with self._ready:
+            self.dropped += self._frame is not None
+            self._frame = frame
+            self._ready.notify()
+
+    def get(self) -> Any:
+        """Wait for a frame and fetch it; None when the mailbox was closed."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._closed or self._frame is not None)
+            frame, self._frame = self._frame, None
+            return None if self._closed else frame
+
+    def close(self) -> None:
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+
+
+class FrameWorker:
+    """A thread that hands each newest frame to a function until it is closed."""
+
+    def __init__(self, handle: Callable[[Any], None]):
+        self.mailbox = NewestFrame()
+        self._handle = handle
+        self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Let the frame in work be finished and end the thread."""
+        self.mailbox.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (frame := self.mailbox.get()) is not None:
+            self._handle(frame)
+
+
+@dataclass
+class StreamStatistics:
+    """Counts and latencies of a stream; times are seconds of one monotonic clock. Threads may read while one writes.
+
+    Attributes:
+        window_s: how far back rates and latencies look.
+        frames, bad_frames, faces: totals since the start.
+        last_bad: why the newest bad frame was refused.
+    """
+
+    window_s: float = 5.0
+    frames: int = 0
+    bad_frames: int = 0
+    faces: int = 0
+    last_bad: str = ""
+    last_arrival: float | None = None
+    _recent: deque = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def arrived(self, now: float) -> None:
+        """A frame came in, good or bad."""
+        self.last_arrival = now
+
+    def refused(self, reason: str) -> None:
+        """A frame could not be used."""
+        self.bad_frames += 1
+        self.last_bad = reason
+
+    def processed(self, now: float, faces: int, stage_ms: dict[str, float]) -> None:
+        """A frame was read, with milliseconds by stage."""
+        self.frames += 1
+        self.faces = faces
+        with self._lock:
+            self._recent.append((now, stage_ms))
+        self._within(now)
+
+    def rate(self, now: float) -> float:
+        """Frames a second over the window."""
+        return len(self._within(now)) / self.window_s
+
+    def median_ms(self, now: float) -> dict[str, float]:
+        """Median milliseconds of each stage over the window."""
+        recent = self._within(now)
+        stages = dict.fromkeys(stage for by_stage in recent for stage in by_stage)
+        return {stage: float(np.median([ms[stage] for ms in recent if stage in ms])) for stage in stages}
+
+    def silence(self, now: float) -> float | None:
+        """Seconds since a frame came in; None if none ever did."""
+        return None if self.last_arrival is None else now - self.last_arrival
+
+    def _within(self, now: float) -> list[dict[str, float]]:
+        """Forget what is older than the window; the milliseconds of the rest."""
+        with self._lock:
+            while self._recent and self._recent[0][0] < now - self.window_s:
+                self._recent.popleft()
+            return [stage_ms for _, stage_ms in self._recent]
