@@ -1,0 +1,47 @@
+"""The face-mtl command. Exit status: 0 done, 1 failed with one line on stderr, 2 wrong usage."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+
+
+class UsageError(ValueError):
+    """The command line's words do not go together; ends with status 2."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    from . import analyze, bench, detector, doctor, models, training
+
+    parser = argparse.ArgumentParser(
+        prog="face-mtl", description="Read faces, and train, measure and manage the models that do."
+    )
+    parser.add_argument("--version", action="version", version=f"face-mtl {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    analyze.add_parser(commands)
+    training.add_parsers(commands)
+    models.add_parsers(commands)
+    bench.add_parser(commands)
+    detector.add_parser(commands)
+    doctor.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    args = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return args.run(args)
+    except UsageError as error:
+        print(f"face-mtl {args.command}: {error}", file=sys.stderr)
+        return 2
+    except (ValueError, RuntimeError, OSError) as error:
+        # Errors that are the user's to mend; anything else is a defect and shows its traceback.
+        print(f"face-mtl {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"face-mtl {args.command}: interrupted", file=sys.stderr)
+        return 130

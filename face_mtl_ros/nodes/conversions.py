@@ -1,0 +1,100 @@
+"""Between ROS messages and the arrays and classes of the rest of the package."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from geometry_msgs.msg import Point32
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
+from std_msgs.msg import Header
+
+from ..analyzer import Attribute, Face
+from ..bundle.bundle import Bundle
+from ..bundle.manifest import ColumnRecord
+from ..vision.encodings import decode, decode_compressed, encode_bgr
+from .interfaces import FaceAttribute, FaceAttributes, FaceAttributesArray, TaskInfo
+
+
+def image_to_array(message: Image | CompressedImage, max_pixels: int) -> np.ndarray:
+    """The message's picture, uint8 (h, w, 3) BGR or (h, w) grey.
+
+    Raises:
+        ImageError: the message is malformed, larger than max_pixels, or of an encoding that is no picture.
+    """
+    if isinstance(message, CompressedImage):
+        return decode_compressed(message.data, message.format, max_pixels=max_pixels)
+    return decode(
+        message.data,
+        message.width,
+        message.height,
+        message.step,
+        message.encoding,
+        bool(message.is_bigendian),
+        max_pixels=max_pixels,
+    )
+
+
+def array_to_image(picture: np.ndarray, header: Header) -> Image:
+    """uint8 (h, w, 3) BGR to a bgr8 message."""
+    message = Image(header=header, height=picture.shape[0], width=picture.shape[1], encoding="bgr8")
+    data, message.step = encode_bgr(picture)
+    # Assigned to the array's own buffer: the setter would check each byte in a Python loop.
+    message.data.frombytes(data)
+    return message
+
+
+def faces_to_message(
+    faces: Sequence[Face], header: Header, width: int, height: int, version: str, embedding: bool = False
+) -> FaceAttributesArray:
+    """All faces of an image to the message of /face_attributes, but for its latency."""
+    return FaceAttributesArray(
+        header=header,
+        image_width=width,
+        image_height=height,
+        faces=[_face(face, embedding) for face in faces],
+        model_version=version,
+    )
+
+
+def tasks_of(bundle: Bundle) -> list[TaskInfo]:
+    """What a bundle's columns are, for ~/get_model."""
+    return [_task(column) for column in bundle.manifest.columns]
+
+
+def stamp_seconds(header: Header) -> float:
+    """A header's stamp in seconds."""
+    return header.stamp.sec + header.stamp.nanosec * 1e-9
+
+
+def _face(face: Face, embedding: bool) -> FaceAttributes:
+    x, y, width, height = (int(round(float(value))) for value in face.box)
+    return FaceAttributes(
+        face_id=face.face_id,
+        roi=RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height),
+        detection_confidence=float(face.detection_confidence),
+        landmarks=[Point32(x=float(px), y=float(py), z=0.0) for px, py in face.landmarks],
+        attributes=[_attribute(attribute) for attribute in face.attributes],
+        embedding=face.embedding.tolist() if embedding else [],
+    )
+
+
+def _attribute(attribute: Attribute) -> FaceAttribute:
+    return FaceAttribute(
+        task=attribute.task,
+        label=attribute.label,
+        confidence=attribute.confidence,
+        labels=list(attribute.labels),
+        probabilities=attribute.probabilities.tolist(),
+        value=attribute.value,
+    )
+
+
+def _task(column: ColumnRecord) -> TaskInfo:
+    return TaskInfo(
+        task=column.task,
+        kind=column.kind,
+        labels=column.labels,
+        display_names=column.labels,
+        values=column.values or [],
+        sources=column.sources,
+        version=column.file.sha256[:12],
+    )

@@ -1,0 +1,17 @@
+"""The interface package, or a clear word where it is missing. Nodes import their messages from here."""
+
+BUILD_LINE = "colcon build --base-paths src/face_mtl_ros src/face_mtl_ros/face_mtl_msgs && source install/setup.bash"
+
+try:
+    from face_mtl_msgs.msg import FaceAttribute, FaceAttributes, FaceAttributesArray, TaskInfo
+    from face_mtl_msgs.srv import GetModel, SetModel
+except ModuleNotFoundError as error:
+    if (error.name or "").split(".")[0] != "face_mtl_msgs":
+        raise
+    raise SystemExit(
+        "face_mtl_msgs, the messages of this package, are not built or not sourced.\n"
+        f"In a ROS 2 workspace:   {BUILD_LINE}\n"
+        "In this repository:     make demo, then source tools/env.sh"
+    ) from None
+
+__all__ = ["FaceAttribute", "FaceAttributes", "FaceAttributesArray", "GetModel", "SetModel", "TaskInfo"]

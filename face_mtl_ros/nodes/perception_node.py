@@ -1,0 +1,310 @@
+"""The perception node: camera images in, /face_attributes out."""
+
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.task import Future
+from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool
+
+from ..analyzer import FaceAnalyzer
+from ..bundle.files import BundleError
+from ..runtime.engine import EngineError
+from ..runtime.predictor import Predictor
+from ..stream import FrameWorker, StreamStatistics
+from ..vision.detectors import DetectorError
+from ..vision.drawing import draw
+from ..vision.encodings import ImageError
+from . import diagnostics
+from .conversions import array_to_image, faces_to_message, image_to_array, stamp_seconds, tasks_of
+from .interfaces import FaceAttributesArray, GetModel, SetModel
+from .parameters import NodeParameters, PerceptionSettings, SettingsError
+from .spinning import run
+
+# Sensor data with a depth of one: of two frames that wait, the middleware keeps the newer.
+NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class PerceptionNode(LifecycleNode):
+    """Lifecycle: configure loads model and detector, activate subscribes to the images, deactivate and cleanup undo it.
+
+    The executor's thread only takes messages; each image's bytes are handed to a worker thread, which converts, reads
+    and publishes, so that a slow frame never makes a queue and services answer meanwhile.
+    """
+
+    def __init__(self):
+        super().__init__("perception")
+        self._declared = NodeParameters(self, PerceptionSettings)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._settings = PerceptionSettings()
+        self._analyzer: FaceAnalyzer | None = None
+        self._problem = ""
+        self._enabled = True
+        self._subscription = None
+        self._worker: FrameWorker | None = None
+        self._statistics = StreamStatistics()
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._faces = self.create_lifecycle_publisher(FaceAttributesArray, "face_attributes", 10)
+        self._picture = self.create_lifecycle_publisher(Image, "face_attributes/image", 1)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(GetModel, "~/get_model", self._on_get_model)
+        self.create_service(SetModel, "~/set_model", self._on_set_model)
+        self.create_timer(1.0, self._publish_diagnostics)
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            settings = self._declared.read()
+            self._analyzer = FaceAnalyzer(
+                model=settings.model,
+                detector=settings.detector,
+                engine=settings.engine,
+                device=settings.device,
+                precision=settings.precision,
+                threads=settings.threads,
+                min_face=settings.min_face,
+            )
+        except (SettingsError, BundleError, EngineError, DetectorError) as error:
+            self._problem = str(error)
+            self.get_logger().error(f"not configured: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:
+            # A defect. rclpy turns it into ERROR without a word, so it is written down here.
+            self._problem = f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"not configured: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        self._problem = ""
+        self._apply(settings, self._analyzer)
+        engine = self._analyzer.predictor.engine
+        self.get_logger().info(
+            f"model {self._analyzer.predictor.bundle.version}, engine {engine.name} on {engine.device} in "
+            f"{engine.precision}, detector {self._analyzer.detector.name}"
+        )
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = super().on_activate(state)  # the publishers first, for a frame may come at once
+        if self._enabled:
+            self._start()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._analyzer = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        self._analyzer = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, from where a corrected parameter can configure; the default would end the node."""
+        self._stop()
+        self._analyzer = None
+        return TransitionCallbackReturn.SUCCESS
+
+    def close(self) -> None:
+        """End the threads; the process is about to end."""
+        self._stop()
+        self._loader.shutdown(wait=False, cancel_futures=True)
+
+    def autostart(self) -> None:
+        """Configure and activate, unless the parameter says not to. One that fails to configure stays, and says why."""
+        if not self._declared.value("autostart"):
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    # Images
+
+    @property
+    def _topic(self) -> str:
+        return "image_raw/compressed" if self._settings.image_transport == "compressed" else "image_raw"
+
+    def _start(self) -> None:
+        kind = CompressedImage if self._settings.image_transport == "compressed" else Image
+        self._worker = FrameWorker(lambda frame: self._read(*frame))
+        mailbox = self._worker.mailbox
+        # raw: the bytes as they came, so that a frame that a newer one replaces is never even deserialised.
+        self._subscription = self.create_subscription(
+            kind, self._topic, lambda data: self._on_image(mailbox, data, kind), NEWEST, raw=True
+        )
+
+    def _stop(self) -> None:
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def _on_image(self, mailbox, data: bytes, kind: type) -> None:
+        now = time.monotonic()
+        self._statistics.arrived(now)
+        mailbox.put((data, kind, now))
+
+    def _read(self, data: bytes, kind: type, arrival: float) -> None:
+        """Worker thread: one image from its bytes to the published message."""
+        try:
+            message = deserialize_message(data, kind)
+            image = image_to_array(message, self._settings.max_image_pixels)
+            converted = time.monotonic()
+            self._publish(image, message.header, arrival, converted)
+        except ImageError as error:
+            self._refuse(str(error))
+        except Exception as error:
+            # Whatever one frame brings about, the node has to read the next one; the log says what it was.
+            self._refuse(f"{type(error).__name__}: {error}")
+
+    def _publish(self, image, header, arrival: float, converted: float) -> None:
+        analyzer, settings = self._analyzer, self._settings
+        faces, version = analyzer.track(image, stamp_seconds(header))
+        height, width = image.shape[:2]
+        message = faces_to_message(faces, header, width, height, version, settings.publish_embedding)
+        message.latency_ms = (time.monotonic() - arrival) * 1e3
+        self._faces.publish(message)
+        stages = {"convert": (converted - arrival) * 1e3, **analyzer.stage_ms}
+        if self._picture.get_subscription_count():
+            self._picture.publish(array_to_image(draw(image, faces), header))
+        now = time.monotonic()
+        stages["total"] = (now - arrival) * 1e3
+        self._statistics.processed(now, len(faces), stages)
+
+    def _refuse(self, reason: str) -> None:
+        self._statistics.refused(reason)
+        self.get_logger().warning(f"image skipped: {reason}", throttle_duration_sec=1.0)
+
+    # Services and parameters
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        if self._enabled and self._is_active and self._worker is None:
+            self._start()
+        elif not self._enabled:
+            self._stop()
+        response.success = True
+        response.message = "enabled" if self._enabled else "disabled: no image is looked at"
+        return response
+
+    def _on_get_model(self, request: GetModel.Request, response: GetModel.Response) -> GetModel.Response:
+        if self._analyzer is None:
+            response.message = self._problem or "no model is loaded: configure the node"
+            return response
+        predictor = self._analyzer.predictor
+        response.success = True
+        response.model_path = str(predictor.bundle.root)
+        response.model_version = predictor.bundle.version
+        response.preset = predictor.bundle.manifest.preset
+        response.engine = predictor.engine.name
+        response.device = predictor.engine.device
+        response.precision = predictor.engine.precision
+        response.detector = self._analyzer.detector.name
+        response.tasks = tasks_of(predictor.bundle)
+        return response
+
+    async def _on_set_model(self, request: SetModel.Request, response: SetModel.Response) -> SetModel.Response:
+        """Load in a thread of its own while images go on, and swap between two frames."""
+        analyzer = self._analyzer
+        if analyzer is None:
+            response.message = self._problem or "the node is not configured"
+            return response
+        model = request.model or self._settings.model
+        try:
+            predictor = await self._in_background(lambda: analyzer.load_model(model))
+        except (BundleError, EngineError) as error:
+            response.message = f"{error}; {analyzer.predictor.bundle.version} goes on"
+            self.get_logger().error(f"set_model: {response.message}")
+        else:
+            analyzer.predictor = predictor
+            response.success = True
+            response.message = f"{predictor.bundle.version} is in use"
+            self.get_logger().info(f"set_model: {response.message}")
+        response.model_version = analyzer.predictor.bundle.version
+        return response
+
+    async def _in_background(self, work) -> Predictor:
+        """Await work done in the loader's thread; what it raises is raised here."""
+        done = Future(executor=self.executor)
+
+        def finish() -> None:
+            try:
+                done.set_result(work())
+            except Exception as error:  # carried to the awaiting side, which knows what to catch
+                done.set_exception(error)
+
+        self._loader.submit(finish)
+        return await done
+
+    def _on_set_parameters(self, parameters: list) -> SetParametersResult:
+        changes = {p.name: p.value for p in parameters if p.name in self._declared}
+        try:
+            settings = self._declared.check(changes, may_change_all=self._analyzer is None)
+        except SettingsError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if self._analyzer is not None:
+            self._apply(settings, self._analyzer)
+        return SetParametersResult(successful=True)
+
+    def _apply(self, settings: PerceptionSettings, analyzer: FaceAnalyzer) -> None:
+        """Put the live parameters into effect."""
+        self._settings = settings
+        analyzer.max_faces = settings.max_faces
+        analyzer.smoother.time_constant_s = settings.smoothing_s
+        analyzer.tracker.max_age_s = settings.max_age_s
+
+    # Diagnostics
+
+    @property
+    def _is_active(self) -> bool:
+        return self._state_machine.current_state[1] == "active"
+
+    def _publish_diagnostics(self) -> None:
+        now = time.monotonic()
+        state = self._state_machine.current_state[1]
+        topic = self.resolve_topic_name(self._topic)
+        values = {
+            "state": state,
+            "frames per second": f"{self._statistics.rate(now):.1f}",
+            "faces": self._statistics.faces,
+            "frames": self._statistics.frames,
+            "dropped frames": self._worker.mailbox.dropped if self._worker else 0,
+            "bad frames": self._statistics.bad_frames,
+            "last bad frame": self._statistics.last_bad,
+        }
+        values |= {f"median ms {stage}": f"{ms:.1f}" for stage, ms in self._statistics.median_ms(now).items()}
+        if self._analyzer is not None:
+            predictor = self._analyzer.predictor
+            values["model version"] = predictor.bundle.version
+            values["engine"] = f"{predictor.engine.name} {predictor.engine.device} {predictor.engine.precision}"
+            values["detector"] = self._analyzer.detector.name
+        shown = "disabled" if state == "active" and not self._enabled else state
+        entry = diagnostics.status(
+            self.get_fully_qualified_name(),
+            self._problem,
+            shown,
+            self._statistics.silence(now),
+            self._settings.silence_warn_s,
+            topic,
+            values,
+        )
+        self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), entry))
+
+
+def main(args: list[str] | None = None) -> None:
+    run(PerceptionNode, args)
+
+
+if __name__ == "__main__":
+    main()
