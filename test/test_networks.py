@@ -1,0 +1,150 @@
+"""The networks against the paper's Tables I and III, and the promise of progressive learning."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="networks need torch, which the train extra installs")
+
+from face_mtl_ros.networks.column import Column  # noqa: E402
+from face_mtl_ros.networks.cost import flops, parameters  # noqa: E402
+from face_mtl_ros.networks.encoder import Encoder  # noqa: E402
+from face_mtl_ros.networks.presets import PRESETS  # noqa: E402
+from face_mtl_ros.networks.progressive import ProgressiveNetwork  # noqa: E402
+from face_mtl_ros.networks.shapes import column_shapes, encoder_shapes  # noqa: E402
+
+PAPER, COMPACT = PRESETS["paper"], PRESETS["compact"]
+
+# Table I: type, filters, output size of each layer up to the 256 x 16 x 16 map.
+TABLE_I = (
+    [("conv", 64, 128)] * 2
+    + [("strided", 64, 64)]
+    + [("conv", 128, 64)] * 2
+    + [("strided", 128, 32)]
+    + [("conv", 128, 32)] * 3
+    + [("strided", 128, 16)]
+    + [("conv", 256, 16)] * 3
+)
+# Table III: filters and output size of each convolution, its pooling included.
+TABLE_III = (
+    ([(128, 16)] * 3 + [(256, 16)] * 3) * 2
+    + [(128, 16)] * 3
+    + [(256, 16)] * 2
+    + [(256, 8)]
+    + [(128, 8)] * 3
+    + [(256, 8)] * 2
+    + [(256, 4)]
+)
+
+
+def test_encoder_is_table_i():
+    x, found = torch.zeros(1, 1, 128, 128), []
+    encoder = Encoder(PAPER).eval()
+    for layer in encoder.layers:
+        assert layer.conv.kernel_size == (3, 3)
+        x = layer(x)
+        found.append(("strided" if layer.conv.stride == (2, 2) else "conv", x.shape[1], x.shape[2]))
+    assert found == TABLE_I
+
+
+def test_column_is_table_iii():
+    x, found = torch.zeros(1, 256, 16, 16), []
+    column = Column(PAPER, classes=50).eval()
+    for layer in column.layers:
+        assert layer.conv.kernel_size == (3, 3)
+        x = layer(x)
+        found.append(tuple(x.shape[1:3]))
+    assert found == TABLE_III
+    assert (column.hidden.in_features, column.hidden.out_features) == (256 * 4 * 4, 200)
+    assert (column.classifier.in_features, column.classifier.out_features) == (200, 50)
+
+
+def test_size_of_the_whole_is_what_the_design_says():
+    """Four columns of `paper` are about 22 GFLOP and 46 million parameters a face, `compact` 1.4 GFLOP."""
+    columns = [(8, 0), (8, 1), (2, 2), (50, 3)]
+    assert parameters(PAPER, columns) / 1e6 == pytest.approx(46.5, abs=1)
+    assert flops(PAPER, columns) / 1e9 == pytest.approx(22, abs=0.5)
+    assert flops(COMPACT, columns) / 1e9 == pytest.approx(1.4, abs=0.05)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+@pytest.mark.parametrize("sources", [0, 1, 3])
+def test_shapes_without_torch_are_those_of_the_modules(preset, sources):
+    encoder = {name: tuple(value.shape) for name, value in Encoder(preset).state_dict().items()}
+    column = {name: tuple(value.shape) for name, value in Column(preset, 7, sources).state_dict().items()}
+    assert encoder == encoder_shapes(preset)
+    assert column == column_shapes(preset, 7, sources)
+
+
+def small_network():
+    torch.manual_seed(0)
+    network = ProgressiveNetwork(COMPACT)
+    network.add_column("emotion", 8)
+    network.add_column("gender", 2, ["emotion"])
+    return network
+
+
+def test_adding_and_training_a_column_leaves_older_outputs_bit_identical():
+    network = small_network().eval()
+    crops = torch.randn(1, 1, 128, 128)
+    before = {task: logits.clone() for task, logits in network(crops).items()}
+    network.add_column("age", 8, ["emotion", "gender"])
+    network.train()
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
+    two = torch.randn(2, 1, 128, 128)  # batch statistics need two
+    network(two, ["age"])["age"].square().mean().backward()
+    optimizer.step()
+    after = network.eval()(crops)
+    assert list(after) == ["emotion", "gender", "age"]
+    for task, logits in before.items():
+        assert torch.equal(after[task], logits), task
+
+
+def test_only_the_newest_column_is_trained():
+    network = small_network().train()
+    trainable = {name.split(".")[1] for name, p in network.named_parameters() if p.requires_grad}
+    assert trainable == {"gender"}
+    assert not network.encoder.training and not network.columns["emotion"].training
+    assert network.columns["gender"].training
+
+
+def test_a_column_reads_its_sources_and_only_those():
+    network = small_network().eval()
+    network.add_column("age", 8, ["gender"])
+    network.eval()
+    crops = torch.randn(1, 1, 128, 128)
+    with torch.no_grad():
+        before = network(crops)
+        network.columns["emotion"].layers[3].conv.weight.add_(0.5)
+        after = network(crops)
+    # gender draws on emotion, and age on gender: the change reaches both.
+    assert not torch.equal(before["gender"], after["gender"])
+    assert not torch.equal(before["age"], after["age"])
+    with torch.no_grad():
+        network.columns["age"].layers[3].conv.weight.add_(0.5)
+    assert torch.equal(network(crops)["gender"], after["gender"])
+
+
+def test_asking_for_some_tasks_runs_what_they_need():
+    network = small_network().eval()
+    network.add_column("age", 8, ["emotion"])
+    network.eval()
+    crops = torch.randn(1, 1, 128, 128)
+    assert network.with_sources(["age"]) == {"age", "emotion"}
+    assert torch.equal(network(crops, ["age"])["age"], network(crops)["age"])
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "sources", "complaint"),
+    [
+        ("Emotion", 2, [], "must match"),
+        ("a.b", 2, [], "must match"),
+        ("emotion", 2, [], "already"),
+        ("mood", 1, [], "at least 2"),
+        ("mood", 2, ["nobody"], "nobody"),
+        ("mood", 2, ["emotion", "emotion"], "twice"),
+    ],
+)
+def test_a_column_that_cannot_be_is_refused(task, classes, sources, complaint):
+    network = small_network()
+    with pytest.raises(ValueError, match=complaint):
+        network.add_column(task, classes, sources)
+    assert list(network.columns) == ["emotion", "gender"]

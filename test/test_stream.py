@@ -1,0 +1,57 @@
+"""The newest frame wins, and what happened is counted."""
+
+import threading
+
+from face_mtl_ros.stream import FrameWorker, NewestFrame, StreamStatistics
+
+
+def test_a_slow_reader_gets_the_newest_frame_and_the_others_count_as_dropped():
+    entered, release, seen = threading.Event(), threading.Event(), []
+
+    def handle(frame):
+        seen.append(frame)
+        entered.set()
+        release.wait()
+
+    worker = FrameWorker(handle)
+    worker.mailbox.put(1)
+    assert entered.wait(10)
+    for frame in (2, 3, 4):
+        worker.mailbox.put(frame)
+    release.set()
+    while len(seen) < 2:
+        threading.Event().wait(0.001)
+    worker.close()
+    assert seen == [1, 4]
+    assert worker.mailbox.dropped == 2
+
+
+def test_close_wakes_a_waiting_reader():
+    mailbox, result = NewestFrame(), []
+    reader = threading.Thread(target=lambda: result.append(mailbox.get()))
+    reader.start()
+    mailbox.close()
+    reader.join(10)
+    assert result == [None]
+
+
+def test_statistics_look_back_over_the_window_only():
+    statistics = StreamStatistics(window_s=2.0)
+    for i in range(100):
+        statistics.arrived(i / 10)
+        statistics.processed(i / 10, faces=1, stage_ms={"detect": 5.0 if i < 90 else 9.0})
+    now = 99 / 10
+    assert 9 < statistics.rate(now) <= 11
+    assert statistics.median_ms(now)["detect"] in (5.0, 7.0, 9.0)
+    assert statistics.median_ms(now + 1.5)["detect"] == 9.0
+    assert statistics.rate(now + 5) == 0 and statistics.median_ms(now + 5) == {}
+    assert statistics.frames == 100
+
+
+def test_silence_counts_from_the_last_arrival_good_or_bad():
+    statistics = StreamStatistics()
+    assert statistics.silence(5.0) is None
+    statistics.arrived(6.0)
+    statistics.refused("bad")
+    assert statistics.silence(8.5) == 2.5
+    assert (statistics.bad_frames, statistics.last_bad) == (1, "bad")
