@@ -29,8 +29,7 @@ from face_mtl_ros.nodes.processes import node_process  # noqa: E402
 from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
 from face_mtl_ros.vision.sources import PlacedFace, compose  # noqa: E402
 
-# slow for now: these have not been seen to pass yet (CHANGELOG.rst). They belong into `make test` once they have.
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = pytest.mark.ros
 
 TIMEOUT_S = 300.0  # a bound for a very slow machine; nothing waits for it to pass
 

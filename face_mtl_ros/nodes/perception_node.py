@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -55,7 +56,9 @@ class PerceptionNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(GetModel, "~/get_model", self._on_get_model)
-        self.create_service(SetModel, "~/set_model", self._on_set_model)
+        # A group of its own: while set_model awaits the new model, all other callbacks go on.
+        alone = MutuallyExclusiveCallbackGroup()
+        self.create_service(SetModel, "~/set_model", self._on_set_model, callback_group=alone)
         self.create_timer(1.0, self._publish_diagnostics)
 
     # Lifecycle
@@ -227,6 +230,9 @@ class PerceptionNode(LifecycleNode):
             response.message = f"{error}; {analyzer.predictor.bundle.version} goes on"
             self.get_logger().error(f"set_model: {response.message}")
         else:
+            if self._analyzer is not analyzer:
+                response.message = "the node was cleaned up while the model was loading; configure it and set it again"
+                return response
             analyzer.predictor = predictor
             response.success = True
             response.message = f"{predictor.bundle.version} is in use"
@@ -243,6 +249,7 @@ class PerceptionNode(LifecycleNode):
                 done.set_result(work())
             except Exception as error:  # carried to the awaiting side, which knows what to catch
                 done.set_exception(error)
+            self.executor.wake()  # which waits for messages, and learns of a future only when it looks
 
         self._loader.submit(finish)
         return await done

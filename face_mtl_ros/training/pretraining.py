@@ -73,13 +73,13 @@ def pretrain_multitask(
     augment = Augmentation()
 
     def loss_of(indices, done: float) -> torch.Tensor:
-        crops = augment(corpus.crops(indices))
+        crops, chunk = augment(corpus.crops(indices)), CHUNK
         if done < recipe.half_size:
-            crops = F.avg_pool2d(crops, 2)
+            crops, chunk = F.avg_pool2d(crops, 2), 4 * CHUNK
         crops = crops.to(memory_format=torch.channels_last)
         targets = {task: corpus.targets[task][indices] for task in heads}
         with best_autocast():
-            encoded = torch.cat([encoder(chunk) for chunk in crops.split(CHUNK)])
+            encoded = torch.cat([encoder(part) for part in crops.split(chunk)])
         return sum(_head_loss(heads[task], encoded, targets[task]) for task in heads) / len(indices)
 
     budgets = fit(module, loss_of, len(corpus), recipe, checkpoint, report)
