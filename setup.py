@@ -51,7 +51,10 @@ setup(
     ],
     extras_require={
         "train": ["torch", "kornia", "torchmetrics"],
-        "test": ["hypothesis", "mypy", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "test": [
+            *("hypothesis", "mypy", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "ruff"),
+            *("pillow", "rosbags-image"),  # independent writers and readers to compare with
+        ],
     },
     entry_points={
         "console_scripts": [

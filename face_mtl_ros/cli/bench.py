@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..networks.cost import flops
 from ..networks.presets import PRESETS
+from ..runtime.engines import ENGINES
 
 COLUMNS = {
     "emotion": ([f"emotion {i}" for i in range(8)], []),
@@ -35,6 +36,8 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--preset", choices=list(PRESETS), action="append", help="default: all")
+    parser.add_argument("--engine", choices=ENGINES[1:], action="append", help="default: all")
+    parser.add_argument("--batch", type=int, action="append", help="crops an inference; default: 1, 4 and 8")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each inference measurement")
     parser.add_argument("--no-pipeline", action="store_true", help="leave the ROS pipeline out")
     parser.set_defaults(run=run)
@@ -44,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     result = {"machine": _machine(), "inference": [], "pipeline": []}
     _say(f"{result['machine']['cpu']}, {result['machine']['threads']} threads, {result['machine']['gemm_gflops']}")
     for preset in args.preset or list(PRESETS):
-        for entry in _inference(preset, args.seconds):
+        for entry in _inference(preset, args.engine or ENGINES[1:], args.batch or BATCHES, args.seconds):
             result["inference"].append(entry)
             _say(
                 "{preset} {engine} {precision} batch {batch}: median {median_ms} ms, p99 {p99_ms} ms, "
@@ -64,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _inference(preset: str, seconds: float):
+def _inference(preset: str, engines: Sequence[str], batches: Sequence[int], seconds: float):
     from ..runtime.engine import EngineError
-    from ..runtime.engines import ENGINES, make_engine
+    from ..runtime.engines import make_engine
     from ..runtime.predictor import Predictor
     from ..runtime.random_bundle import write_random_bundle
 
@@ -75,14 +78,14 @@ def _inference(preset: str, seconds: float):
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_random_bundle(Path(folder), preset, COLUMNS)
-        for name in ENGINES[1:]:
+        for name in engines:
             for precision in ("fp32", "bf16"):
                 try:
                     predictor = Predictor(bundle, make_engine(bundle, name, precision=precision))
                 except EngineError as error:
                     _say(f"left out: {error}")
                     continue
-                for batch in BATCHES:
+                for batch in batches:
                     crops = rng.integers(0, 256, (batch, 128, 128), np.uint8)
                     times = _times(lambda predictor=predictor, crops=crops: predictor.predict(crops), seconds)
                     yield {
