@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ class FaceAnalyzer:
         smoothing_s: float = 0.5,
         max_age_s: float = 1.0,
     ):
-        self._engine_options = {"name": engine, "device": device, "precision": precision, "threads": threads}
+        self._make_engine = partial(make_engine, name=engine, device=device, precision=precision, threads=threads)
         self.predictor = self.load_model(model)
         self.detector = make_detector(detector, min_face=min_face)
         self.tracker = Tracker(max_age_s=max_age_s)
@@ -112,7 +113,7 @@ class FaceAnalyzer:
     def load_model(self, model: str | Path) -> Predictor:
         """Load, verify, compile and warm up a bundle without using it yet: that is to assign it to `predictor`."""
         bundle = load_bundle(locate_bundle(model))
-        predictor = Predictor(bundle, make_engine(bundle, **self._engine_options))
+        predictor = Predictor(bundle, self._make_engine(bundle))
         predictor.warm_up()
         return predictor
 
@@ -170,7 +171,7 @@ class FaceAnalyzer:
 class _Stopwatch:
     """Milliseconds by stage."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.ms: dict[str, float] = {}
         self._last = time.perf_counter()
 

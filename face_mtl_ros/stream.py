@@ -12,7 +12,7 @@ import numpy as np
 class NewestFrame:
     """A mailbox for one frame. What was not fetched when the next one comes is dropped, so no queue can grow."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._ready = threading.Condition()
         self._frame: Any = None
         self._closed = False

@@ -1,13 +1,13 @@
 """manifest.json: what a bundle holds, validated."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..networks.presets import PRESETS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Final = 1
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]

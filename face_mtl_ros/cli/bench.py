@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,13 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    result = {"machine": _machine(), "inference": [], "pipeline": []}
-    _say(f"{result['machine']['cpu']}, {result['machine']['threads']} threads, {result['machine']['gemm_gflops']}")
+    machine = _machine()
+    inference: list[dict] = []
+    pipeline: list[dict] = []
+    _say(f"{machine['cpu']}, {machine['threads']} threads, {machine['gemm_gflops']}")
     for preset in args.preset or list(PRESETS):
         for entry in _inference(preset, args.engine or ENGINES[1:], args.batch or BATCHES, args.seconds):
-            result["inference"].append(entry)
+            inference.append(entry)
             _say(
                 "{preset} {engine} {precision} batch {batch}: median {median_ms} ms, p99 {p99_ms} ms, "
                 "{gflops} GFLOP/s".format(**entry)
@@ -61,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
             raise RuntimeError(
                 f"the pipeline benchmark ended with status {measured.returncode}; --no-pipeline skips it"
             )
-        result["pipeline"] = [json.loads(line) for line in measured.stdout.splitlines()]
+        pipeline = [json.loads(line) for line in measured.stdout.splitlines()]
     if args.json:
-        print(json.dumps(result))
+        print(json.dumps({"machine": machine, "inference": inference, "pipeline": pipeline}))
     return 0
 
 
-def _inference(preset: str, engines: Sequence[str], batches: Sequence[int], seconds: float):
+def _inference(preset: str, engines: Sequence[str], batches: Sequence[int], seconds: float) -> Iterator[dict]:
     from ..runtime.engine import EngineError
     from ..runtime.engines import make_engine
     from ..runtime.predictor import Predictor
@@ -87,7 +90,7 @@ def _inference(preset: str, engines: Sequence[str], batches: Sequence[int], seco
                     continue
                 for batch in batches:
                     crops = rng.integers(0, 256, (batch, 128, 128), np.uint8)
-                    times = _times(lambda predictor=predictor, crops=crops: predictor.predict(crops), seconds)
+                    times = _times(partial(predictor.predict, crops), seconds)
                     yield {
                         "preset": preset,
                         "engine": name,
@@ -137,7 +140,7 @@ def _gemm_gflops() -> dict[str, float]:
     for precision, hint in (("fp32", "f32"), ("bf16", "bf16")):
         if precision.upper() in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint}).create_infer_request()
-            times = _times(lambda request=request: request.infer([values], share_inputs=True), 1.0)
+            times = _times(partial(request.infer, [values], share_inputs=True), 1.0)
             found[precision] = round(2 * GEMM_SIZE**3 / min(times) / 1e9, 1)
     return found
 

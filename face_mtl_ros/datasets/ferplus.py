@@ -50,8 +50,8 @@ def read_ferplus(root: Path, split: str = "train") -> Dataset:
                 distributions.append(votes[:8] / votes[:8].sum())
     if not paths:
         raise DatasetError(f"{table} has no labelled picture of split '{split}'")
-    for folder in sorted({path.parent for path in paths}):
-        require(folder, f"FER+ pictures of split '{split}'")
+    for pictures in sorted({path.parent for path in paths}):
+        require(pictures, f"FER+ pictures of split '{split}'")
     require(paths[0], "the first FER+ picture; unpack FER2013's pictures as fer*.png beside the labels")
     return Dataset(
         name="ferplus",

@@ -27,7 +27,8 @@ class Adapter(nn.Module):
         self.scale = nn.Parameter(torch.ones(sources))
         self.reduce = nn.Conv2d(channels * sources, adapter_channels(channels, preset), 1)
         nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="relu")
-        nn.init.zeros_(self.reduce.bias)
+        if self.reduce.bias is not None:
+            nn.init.zeros_(self.reduce.bias)
 
     def forward(self, hidden: Sequence[torch.Tensor]) -> torch.Tensor:
         """One float (n, channels, h, w) a source to float (n, channels / reduction, h, w)."""
@@ -50,6 +51,7 @@ class Column(nn.Module):
 
     def __init__(self, preset: Preset, classes: int, sources: int = 0):
         super().__init__()
+        self.source_count = sources
         plans = column_layers(preset)
         last = plans[-1].outputs
         features = CLASSIFIER_MAP_SIZE**2
@@ -92,10 +94,6 @@ class Column(nn.Module):
         activations.append(x[:, :, None, None])
         x = self._with_lateral(self.dropout(x)[:, :, None, None], len(self.layers) + 1, sources)
         return self.classifier(x.flatten(1)), activations
-
-    @property
-    def source_count(self) -> int:
-        return len(self.adapters[0].scale) if len(self.adapters) else 0
 
     def _with_lateral(self, x: torch.Tensor, layer: int, sources: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
         """The input of a layer: its own column's x, and the adapter over the sources' activations before it."""

@@ -50,9 +50,10 @@ class ProgressiveNetwork(nn.Module):
         if len(set(sources)) != len(sources):
             raise ValueError(f"task '{task}' names a source twice: {list(sources)}")
         self.requires_grad_(False)
-        self.columns[task] = Column(self.preset, classes, len(sources))
+        column = Column(self.preset, classes, len(sources))
+        self.columns[task] = column
         self.sources[task] = tuple(sources)
-        return self.columns[task]
+        return column
 
     def forward(self, crops: torch.Tensor, tasks: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
         """float (n, 1, 128, 128) to logits, float (n, classes), for each of the tasks (default all)."""
@@ -62,7 +63,8 @@ class ProgressiveNetwork(nn.Module):
         """As forward, from the encoder's map, float (n, c, 16, 16); runs only the columns that the tasks need."""
         wanted = list(self.columns) if tasks is None else list(tasks)
         needed = self.with_sources(wanted)
-        logits, activations = {}, {}
+        logits: dict[str, torch.Tensor] = {}
+        activations: dict[str, list[torch.Tensor]] = {}
         for task, column in self.columns.items():
             if task in needed:
                 inputs = [activations[source] for source in self.sources[task]]

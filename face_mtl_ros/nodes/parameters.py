@@ -1,6 +1,6 @@
 """Parameters declared once: a pydantic model gives name, type, default, range and description of each."""
 
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -62,14 +62,17 @@ class CameraSettings(Settings):
     frame_id: str = Field("camera", description="frame_id of the image headers.")
 
 
-class NodeParameters:
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+class NodeParameters(Generic[SettingsT]):
     """Declares a Settings class on a node and reads it back.
 
     A value from outside (command line, YAML file) that is of the wrong type or out of range does not stop the node:
     it is remembered, and `read` raises it until the parameter is set to a valid value.
     """
 
-    def __init__(self, node: Node, settings: type[Settings]):
+    def __init__(self, node: Node, settings: type[SettingsT]):
         self._node, self._settings = node, settings
         self._refused: dict[str, str] = {}
         for name, info in settings.model_fields.items():
@@ -80,13 +83,13 @@ class NodeParameters:
                 self._refused[name] = str(error)
                 node.declare_parameter(name, info.default, descriptor, ignore_override=True)
 
-    def read(self) -> Settings:
+    def read(self) -> SettingsT:
         """All parameters, validated; SettingsError names the first that is wrong."""
         if self._refused:
             raise SettingsError("; ".join(self._refused.values()))
         return self._validated({name: self._node.get_parameter(name).value for name in self._settings.model_fields})
 
-    def check(self, changes: dict[str, Any], may_change_all: bool) -> Settings:
+    def check(self, changes: dict[str, Any], may_change_all: bool) -> SettingsT:
         """The parameters as they would be with some changed.
 
         Args:
@@ -97,8 +100,7 @@ class NodeParameters:
         """
         current = {name: self._node.get_parameter(name).value for name in self._settings.model_fields}
         for name, value in changes.items():
-            live = (self._settings.model_fields[name].json_schema_extra or {}).get("live", False)
-            if not (live or may_change_all) and value != current[name]:
+            if not (_is_live(self._settings.model_fields[name]) or may_change_all) and value != current[name]:
                 raise SettingsError(
                     f"parameter '{name}' takes effect when the node is configured: deactivate and clean it up, "
                     "set it, then configure and activate"
@@ -115,7 +117,7 @@ class NodeParameters:
     def __contains__(self, name: str) -> bool:
         return name in self._settings.model_fields
 
-    def _validated(self, values: dict[str, Any]) -> Settings:
+    def _validated(self, values: dict[str, Any]) -> SettingsT:
         try:
             return self._settings.model_validate(values)
         except ValidationError as error:
@@ -123,12 +125,16 @@ class NodeParameters:
             raise SettingsError(f"parameter '{first['loc'][0]}' is {first['input']!r}: {first['msg']}") from None
 
 
+def _is_live(info: FieldInfo) -> bool:
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("live"))
+
+
 def _descriptor(name: str, info: FieldInfo) -> ParameterDescriptor:
-    live = (info.json_schema_extra or {}).get("live", False)
     descriptor = ParameterDescriptor(name=name, description=info.description or "")
     if get_origin(info.annotation) is Literal:
         descriptor.additional_constraints = "one of " + ", ".join(get_args(info.annotation))
-    elif not live:
+    elif not _is_live(info):
         descriptor.additional_constraints = "takes effect when the node is configured"
     bounds = {type(item): item for item in info.metadata}
     low = bounds.get(annotated_types.Ge)

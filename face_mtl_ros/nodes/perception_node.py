@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -10,6 +11,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
@@ -39,7 +41,7 @@ class PerceptionNode(LifecycleNode):
     and publishes, so that a slow frame never makes a queue and services answer meanwhile.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("perception")
         self._declared = NodeParameters(self, PerceptionSettings)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -47,7 +49,7 @@ class PerceptionNode(LifecycleNode):
         self._analyzer: FaceAnalyzer | None = None
         self._problem = ""
         self._enabled = True
-        self._subscription = None
+        self._subscription: Subscription | None = None
         self._worker: FrameWorker | None = None
         self._statistics = StreamStatistics()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -161,7 +163,7 @@ class PerceptionNode(LifecycleNode):
     def _read(self, data: bytes, kind: type, arrival: float) -> None:
         """Worker thread: one image from its bytes to the published message."""
         try:
-            message = deserialize_message(data, kind)
+            message: Image | CompressedImage = deserialize_message(data, kind)
             image = image_to_array(message, self._settings.max_image_pixels)
             converted = time.monotonic()
             self._publish(image, message.header, arrival, converted)
@@ -173,6 +175,8 @@ class PerceptionNode(LifecycleNode):
 
     def _publish(self, image, header, arrival: float, converted: float) -> None:
         analyzer, settings = self._analyzer, self._settings
+        if analyzer is None:
+            return  # the node was cleaned up since the frame came
         faces, version = analyzer.track(image, stamp_seconds(header))
         height, width = image.shape[:2]
         message = faces_to_message(faces, header, width, height, version, settings.publish_embedding)
@@ -240,19 +244,19 @@ class PerceptionNode(LifecycleNode):
         response.model_version = analyzer.predictor.bundle.version
         return response
 
-    async def _in_background(self, work) -> Predictor:
+    async def _in_background(self, work: Callable[[], Predictor]) -> Predictor:
         """Await work done in the loader's thread; what it raises is raised here."""
-        done = Future(executor=self.executor)
+        done: Future[None] = Future(executor=self.executor)
 
-        def finish() -> None:
-            try:
-                done.set_result(work())
-            except Exception as error:  # carried to the awaiting side, which knows what to catch
-                done.set_exception(error)
-            self.executor.wake()  # which waits for messages, and learns of a future only when it looks
+        def finish(_: object) -> None:
+            done.set_result(None)
+            if self.executor is not None:
+                self.executor.wake()  # which waits for messages, and learns of a future only when it looks
 
-        self._loader.submit(finish)
-        return await done
+        loading = self._loader.submit(work)
+        loading.add_done_callback(finish)
+        await done
+        return loading.result()
 
     def _on_set_parameters(self, parameters: list) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in self._declared}

@@ -71,7 +71,7 @@ def _column(
 class _Graph:
     """Nodes and constants as they are added; every method returns the name of its output."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[TensorProto] = []
 
@@ -85,12 +85,14 @@ class _Graph:
 
     def conv_layer(self, name: str, x: str, plan: Conv, weights: Tensors, prefix: str, preset: Preset) -> str:
         """networks.layers.ConvLayer in evaluation mode, its batch normalisation folded into weight and bias."""
-        weight, bias = weights[f"{prefix}.conv.weight"], weights.get(f"{prefix}.conv.bias")
+        weight = weights[f"{prefix}.conv.weight"]
         if preset.normalization == "batch":
             norm = {part: weights[f"{prefix}.norm.{part}"].astype(np.float64) for part in _NORM}
             factor = norm["weight"] / np.sqrt(norm["running_var"] + BATCH_NORM_EPSILON)
             weight = (weight * factor[:, None, None, None]).astype(np.float32)
             bias = (norm["bias"] - norm["running_mean"] * factor).astype(np.float32)
+        else:
+            bias = weights[f"{prefix}.conv.bias"]
         inputs = [x, self.constant(f"{name}/weight", weight), self.constant(f"{name}/bias", bias)]
         x = self.add("Conv", f"{name}/conv", inputs, pads=[1, 1, 1, 1], strides=[plan.stride] * 2)
         x = self.add("Relu", f"{name}/relu", [x])

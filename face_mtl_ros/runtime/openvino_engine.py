@@ -47,7 +47,7 @@ class OpenVinoEngine:
             able = [name for name in HINTS if name.upper() in capabilities]
             raise EngineError(f"precision '{precision}' cannot be had on {device} here; it has {', '.join(able)}")
         self.device, self.precision = device, precision
-        settings = {
+        settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
             "CACHE_DIR": str(cache_dir() / "openvino"),

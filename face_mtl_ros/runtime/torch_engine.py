@@ -46,7 +46,8 @@ class TorchEngine:
         self.device, self.precision = device, precision
         self._torch = torch
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        self._network = build_network(bundle).to(device, self._dtype, memory_format=torch.channels_last)
+        network = build_network(bundle).to(device, self._dtype)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         torch = self._torch

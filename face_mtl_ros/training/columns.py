@@ -32,7 +32,8 @@ def train_column(
     """
     torch.manual_seed(recipe.seed)
     column = network.add_column(task, len(corpus.classes[task]), sources)
-    network.to(memory_format=torch.channels_last).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+    network.train()
     augment = Augmentation()
 
     def loss_of(indices, done: float) -> torch.Tensor:

@@ -67,8 +67,9 @@ def pretrain_multitask(
     if start is not None:
         encoder.load_state_dict(start)
     channels = encoder_layers(preset)[-1].outputs
-    heads = nn.ModuleDict({task: Head(channels, len(labels)) for task, labels in corpus.classes.items()})
-    module = nn.ModuleDict({"encoder": encoder, "heads": heads}).to(memory_format=torch.channels_last)
+    heads = {task: Head(channels, len(labels)) for task, labels in corpus.classes.items()}
+    module = nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)})
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     module.train()
     augment = Augmentation()
 
@@ -80,7 +81,8 @@ def pretrain_multitask(
         targets = {task: corpus.targets[task][indices] for task in heads}
         with best_autocast():
             encoded = torch.cat([encoder(part) for part in crops.split(chunk)])
-        return sum(_head_loss(heads[task], encoded, targets[task]) for task in heads) / len(indices)
+        losses = [_head_loss(head, encoded, targets[task]) for task, head in heads.items()]
+        return sum(losses, start=encoded.new_zeros(())) / len(indices)
 
     budgets = fit(module, loss_of, len(corpus), recipe, checkpoint, report)
     return encoder.eval(), budgets

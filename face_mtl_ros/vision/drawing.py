@@ -35,19 +35,33 @@ Area = tuple[int, int, int, int]
 class DrawnAttribute(Protocol):
     """One attribute of a face: `value` is the expectation of an ordered task such as years, NaN otherwise."""
 
-    task: str
-    label: str
-    confidence: float
-    value: float
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def confidence(self) -> float: ...
+
+    @property
+    def value(self) -> float: ...
 
 
 class DrawnFace(Protocol):
     """One face: `box` (4,) x, y, width, height and `landmarks` (n, 2) in pixels; FaceAnalyzer's faces are such."""
 
-    face_id: str
-    box: np.ndarray
-    landmarks: np.ndarray
-    attributes: Sequence[DrawnAttribute]
+    @property
+    def face_id(self) -> str: ...
+
+    @property
+    def box(self) -> np.ndarray: ...
+
+    @property
+    def landmarks(self) -> np.ndarray: ...
+
+    @property
+    def attributes(self) -> Sequence[DrawnAttribute]: ...
 
 
 def draw(image: np.ndarray, faces: Sequence[DrawnFace]) -> np.ndarray:

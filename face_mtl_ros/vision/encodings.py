@@ -100,22 +100,22 @@ def decode(
     """
     layout = _layout(encoding)
     _check_size(width, height, max_pixels)
-    data = np.frombuffer(data, np.uint8)
+    octets = np.frombuffer(data, np.uint8)
     rows = height
     if encoding in ("nv12", "nv21"):
-        if 2 * len(data) == 3 * step * height:
+        if 2 * len(octets) == 3 * step * height:
             rows = height * 3 // 2
-        elif len(data) == step * height and height % 3 == 0:
+        elif len(octets) == step * height and height % 3 == 0:
             height = height * 2 // 3
         else:
             raise ImageError(
-                f"data has {len(data)} bytes, but {encoding} has step * height * 3 / 2 = {step * height * 3 // 2}, "
+                f"data has {len(octets)} bytes, but {encoding} has step * height * 3 / 2 = {step * height * 3 // 2}, "
                 f"or {step * height} where the height ({height}) counts the rows of colour and is a multiple of 3"
             )
     if width % layout.block[0] or height % layout.block[1]:
         block = f"{layout.block[0]} x {layout.block[1]}"
         raise ImageError(f"width x height is {width} x {height}, but {encoding} needs multiples of {block}")
-    values = _rows(data, width, rows, step, layout, encoding)
+    values = _rows(octets, width, rows, step, layout, encoding)
     if layout.depth == 16 and is_bigendian != (sys.byteorder == "big"):
         values = values.byteswap()
     if layout.code is not None:
@@ -143,19 +143,19 @@ def decode_compressed(data: bytes | bytearray | memoryview, format: str, max_pix
     """
     if "compressedDepth" in format:
         raise ImageError(f"format is {format!r}: a depth image, not a picture; use the colour image")
-    data = np.frombuffer(data, np.uint8)
-    if not len(data):
+    octets = np.frombuffer(data, np.uint8)
+    if not len(octets):
         raise ImageError(f"data is empty (format {format!r})")
-    coded_size = _coded_size(data[:65536].tobytes())
+    coded_size = _coded_size(octets[:65536].tobytes())
     if coded_size:
         _check_size(*coded_size, max_pixels)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(octets, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None:
         raise ImageError(
-            f"data ({len(data)} bytes, format {format!r}) is no JPEG, PNG or other picture OpenCV can read"
+            f"data ({len(octets)} bytes, format {format!r}) is no JPEG, PNG or other picture OpenCV can read"
         )
     _check_size(image.shape[1], image.shape[0], max_pixels)
     if image.dtype not in (np.uint8, np.uint16):

@@ -19,6 +19,7 @@ from .detector_input import DetectorError, check_image, is_dark, shrink, to_grey
 from .view import View, turned_size, view_of
 
 _FACE_CASCADE = "haarcascade_frontalface_alt2.xml"
+_SECOND_CASCADE = "haarcascade_frontalface_alt.xml"
 _RIGHT_EYE_CASCADE = "haarcascade_righteye_2splits.xml"
 _LEFT_EYE_CASCADE = "haarcascade_lefteye_2splits.xml"
 _WINDOW = 20  # pixels, the smallest face and the smallest eye that the cascades can find
@@ -28,7 +29,13 @@ _TRACKED_FACE = 40  # pixels, to which a tracked face is scaled before it is loo
 _STILL_STEP, _STREAM_STEP, _TRACKED_STEP = 1.1, 1.2, 1.15  # from one level of the pyramid to the next
 _IDLE_SEARCH_EVERY = 2  # frames from one full search to the next while no face is tracked
 _FULL_SEARCH = -1  # stands among the indices of tracked faces for the search of the whole frame
-_SURE_HITS = 12  # hits that make a face of what shows no eyes: false ones had up to 11
+
+_CLOSE_FACE = 60  # pixels, to which a doubtful candidate is scaled for both cascades to look at it closely
+_CLOSE_STEP = 1.05
+# Windows of each cascade that make a face of a candidate without a pair of eyes: where one eye shows, and where none;
+# twice as many where the head would lean so far that few do. Chosen on the pictures of tools/measure_detectors.py.
+_CONFIRMED_ONE_EYE, _CONFIRMED_NO_EYE = 10, 17
+_RARE_ROLL = 30.0  # degrees
 
 _EYES_FACE = 112  # pixels, to which a face is scaled before its eyes are looked for: at 80, half as many are found
 _EYES_TOP, _EYES_BOTTOM = 11, 76  # rows of such a face, between which its eyes lie with their brows
@@ -131,6 +138,7 @@ class HaarDetector:
         self._full_search_every = full_search_every
         self._time_budget = time_budget_ms / 1000
         self._faces = _load_cascade(_FACE_CASCADE)
+        self._second = _load_cascade(_SECOND_CASCADE)
         self._right_eye = _load_cascade(_RIGHT_EYE_CASCADE)
         self._left_eye = _load_cascade(_LEFT_EYE_CASCADE)
         self._contrast = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))
@@ -173,7 +181,7 @@ class HaarDetector:
             parts.append(_FULL_SEARCH)
         parts.sort(key=lambda part: part not in self._left_out)
         end = time.thread_time() + self._time_budget
-        candidates = []
+        candidates: list[Candidate] = []
         for done, part in enumerate(parts):
             if done and time.thread_time() > end:
                 self._left_out = parts[done:]
@@ -230,22 +238,44 @@ class HaarDetector:
         if tracked is not None and (self._frame + tracked) % _EYES_EVERY:
             eyes = moved_eyes(previous[tracked], face)
         else:
-            eyes = self._find_eyes(picture, face)
-        if eyes is None and tracked is None and face.hits < _SURE_HITS:
-            return None
-        if eyes is None:
-            eyes = estimated_eyes(face)
+            pair, one_shows = self._find_eyes(picture, face)
+            needed = (_CONFIRMED_ONE_EYE if one_shows else _CONFIRMED_NO_EYE) * (1 + (abs(face.roll) > _RARE_ROLL))
+            if pair is None and tracked is None and not self._is_confirmed(picture, face, needed):
+                return None
+            eyes = estimated_eyes(face) if pair is None else pair
         return Detection(box, confidence=face.hits / (face.hits + 10), points=eyes.astype(np.float32))
 
-    def _find_eyes(self, picture: np.ndarray, face: Candidate) -> np.ndarray | None:
-        """The eyes as float64 (2, 2) in pixels of the picture, None unless both show."""
+    def _find_eyes(self, picture: np.ndarray, face: Candidate) -> tuple[np.ndarray | None, bool]:
+        """The eyes as float64 (2, 2) in pixels of the picture, None unless both show, and whether at least one does."""
         view = view_of(picture, face.centre, (face.size, face.size), face.roll, _EYES_FACE / face.size)
         rows = cv2.equalizeHist(view.pixels)[_EYES_TOP:_EYES_BOTTOM]
         ends, begins = _EYES_MIDDLE
         right = _eyes_in(self._right_eye, rows[:, :ends], left=0)
         left = _eyes_in(self._left_eye, rows[:, begins:], left=begins)
         pair = eye_pair(right, left)
-        return None if pair is None else view.points_in_image(pair * _EYES_FACE)
+        return None if pair is None else view.points_in_image(pair * _EYES_FACE), len(right) + len(left) > 0
+
+    def _is_confirmed(self, picture: np.ndarray, face: Candidate, needed: int) -> bool:
+        """Whether at least so many windows of each of two cascades see a face in the candidate's place."""
+        side = 1.8 * face.size
+        view = view_of(picture, face.centre, (side, side), face.roll, _CLOSE_FACE / face.size)
+        pixels = cv2.equalizeHist(view.pixels)
+        return all(_hits_in_middle(cascade, pixels) >= needed for cascade in (self._faces, self._second))
+
+
+def _hits_in_middle(cascade: cv2.CascadeClassifier, pixels: np.ndarray) -> int:
+    """Windows that agree on a face of about _CLOSE_FACE pixels at the middle of the square."""
+    smallest, largest = round(_CLOSE_FACE / 1.5), round(_CLOSE_FACE * 1.4)
+    boxes, hits = cascade.detectMultiScale2(
+        pixels, scaleFactor=_CLOSE_STEP, minNeighbors=1, minSize=(smallest, smallest), maxSize=(largest, largest)
+    )
+    middle = np.array(pixels.shape[::-1]) / 2
+    near = [
+        int(count)
+        for (x, y, width, height), count in zip(boxes, hits, strict=True)
+        if np.linalg.norm([x + width / 2 - middle[0], y + height / 2 - middle[1]]) < _CLOSE_FACE / 3
+    ]
+    return max(near, default=0)
 
 
 def _eyes_in(cascade: cv2.CascadeClassifier, rows: np.ndarray, left: int) -> np.ndarray:
@@ -294,7 +324,7 @@ def _load_cascade(name: str) -> cv2.CascadeClassifier:
         raise DetectorError(f"OpenCV {cv2.__version__} has no Haar cascades: install opencv-python-headless<5")
     folders = [Path("/usr/share/opencv4/haarcascades"), Path("/usr/share/opencv/haarcascades")]
     if hasattr(cv2, "data"):
-        folders.insert(0, Path(cv2.data.haarcascades))
+        folders.insert(0, Path(cv2.data.haarcascades))  # type: ignore[attr-defined]  # OpenCV's stub lacks it
     for folder in folders:
         if (folder / name).is_file():
             return cv2.CascadeClassifier(str(folder / name))

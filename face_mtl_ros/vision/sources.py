@@ -111,10 +111,10 @@ class _PicturesSource(FrameSource):
         if self._single is not None:
             return self._single.copy() if self._loop else None
         if self._first is not None:
-            frame, self._first = self._first, None
+            first, self._first = self._first, None
             if len(self._paths) == 1:
-                self._single = frame.copy()
-            return frame
+                self._single = first.copy()
+            return first
         frame = self._load()
         if frame is None and self._loop:
             self._next = 0
@@ -154,8 +154,8 @@ class _VideoSource(FrameSource):
 
     def read(self) -> np.ndarray | None:
         if self._first is not None:
-            frame, self._first = self._first, None
-            return frame
+            first, self._first = self._first, None
+            return first
         frame = self._grab()
         if frame is None and self._loop:
             # Opening again works with every container; seeking to frame 0 does not.
@@ -321,7 +321,7 @@ def _paste(frame: np.ndarray, face: PlacedFace) -> None:
     """Blend a portrait into the frame, in place, within the part of the frame that it touches."""
     image, opacity, center, height = _cutout(face.asset)
     scale = face.height / height
-    turn = cv2.getRotationMatrix2D(center, face.roll if face.mirrored else -face.roll, scale)
+    turn: np.ndarray = cv2.getRotationMatrix2D(center, face.roll if face.mirrored else -face.roll, scale)
     if face.mirrored:
         turn[0] *= -1
         turn[0, 2] += 2 * center[0]
@@ -335,7 +335,7 @@ def _paste(frame: np.ndarray, face: PlacedFace) -> None:
     turn[:, 2] -= (left, top)
     size = (right - left, bottom - top)
     area = frame[top:bottom, left:right]
-    weight = cv2.warpAffine(opacity, turn, size, flags=cv2.INTER_LINEAR)
+    weight: np.ndarray = cv2.warpAffine(opacity, turn, size, flags=cv2.INTER_LINEAR)
     if face.opacity < 1:
         weight *= face.opacity
     warped = cv2.warpAffine(image, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -350,6 +350,8 @@ def _cutout(asset: str) -> tuple[np.ndarray, np.ndarray, tuple[float, float], fl
     portrait = PORTRAITS[asset]
     path = files("face_mtl_ros") / "assets" / portrait.file
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{path} is no picture that OpenCV can read; install face_mtl_ros again")
     rows, columns = image.shape[:2]
     x, y, face = portrait.center[0] * columns, portrait.center[1] * rows, portrait.height * rows
     left, right = max(0, round(x - face)), min(columns, round(x + face))

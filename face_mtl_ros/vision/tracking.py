@@ -1,5 +1,6 @@
 """Stable ids for the faces of a stream: a Kalman filter per face and one optimal assignment per frame."""
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class Tracker:
         self.max_coast = max_coast
         self._prefix = secrets.token_hex(3)
         self._created = 0
-        self._stamp: float | None = None
+        self._stamp = -math.inf  # of the latest frame
         self._followed: list[_Followed] = []
 
     @property
@@ -112,12 +113,12 @@ class Tracker:
     def reset(self) -> None:
         """End all tracks. Faces seen afterwards get new ids."""
         self._followed = []
-        self._stamp = None
+        self._stamp = -math.inf
 
     def _advance(self, stamp: float) -> None:
-        if self._stamp is not None and stamp < self._stamp - self.max_age_s:
+        if stamp < self._stamp - self.max_age_s:
             self.reset()
-        now = stamp if self._stamp is None else max(stamp, self._stamp)
+        now = max(stamp, self._stamp)
         self._followed = [f for f in self._followed if now - f.last_seen <= self.max_age_s]
         for followed in self._followed:
             followed.filter.predict(now - self._stamp)

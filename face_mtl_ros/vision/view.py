@@ -29,7 +29,9 @@ class View:
         return np.asarray(points, np.float64) @ self.to_image[:, :2].T + self.to_image[:, 2]
 
 
-def view_of(image: np.ndarray, centre: Sequence[float], size: Sequence[float], roll: float, scale: float) -> View:
+def view_of(
+    image: np.ndarray, centre: Sequence[float] | np.ndarray, size: Sequence[float], roll: float, scale: float
+) -> View:
     """Cut the rectangle of `size` (width, height) around `centre`, turned by `roll`, and scale it.
 
     Args:
