@@ -6,7 +6,7 @@ import pytest
 from face_mtl_ros import FaceAnalyzer
 from face_mtl_ros.bundle.files import BundleError
 from face_mtl_ros.runtime.random_bundle import write_random_bundle
-from face_mtl_ros.vision.sources import PlacedFace, compose
+from face_mtl_ros.vision.portraits import PlacedFace, compose
 
 
 @pytest.fixture(autouse=True)

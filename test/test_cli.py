@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from face_mtl_ros.cli import main
-from face_mtl_ros.vision.sources import PlacedFace, compose
+from face_mtl_ros.vision.portraits import PlacedFace, compose
 
 
 @pytest.fixture(autouse=True)

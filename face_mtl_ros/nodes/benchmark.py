@@ -16,7 +16,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from ..vision.sources import compose
+from ..vision.portraits import compose
 from .conversions import array_to_image, stamp_seconds
 from .interfaces import FaceAttributesArray
 from .processes import node_process

@@ -1,57 +1,24 @@
-"""Where frames come from when no camera driver publishes them: pictures, videos, devices and the bundled demo."""
+"""Where frames come from when no camera driver publishes them: pictures, folders, videos, devices and the demo."""
 
 import logging
 import math
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from .demo_stream import DemoSource
+from .frame_source import DEFAULT_FPS, FrameSource
+from .portraits import PlacedFace, compose  # noqa: F401 - test_nodes.py imports them from here
+
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-DEFAULT_FPS = 30.0
 
 log = logging.getLogger(__name__)
 
 
 class SourceError(ValueError):
     """A source that cannot be opened or gives no frames; the message names it and what to do."""
-
-
-class FrameSource(ABC):
-    """A stream of frames: call `read`, or iterate, and `close` at the end (or use it in a `with` statement).
-
-    A source does not wait: whoever reads keeps the time, `1 / fps` a frame.
-
-    Attributes:
-        name: what it is, for people.
-        fps: frames per second it is meant to be shown at.
-    """
-
-    name: str
-    fps: float
-
-    @abstractmethod
-    def read(self) -> np.ndarray | None:
-        """The next frame, uint8 (height, width, 3) BGR, the reader's to keep; None when there are no more."""
-
-    def close(self) -> None:  # noqa: B027 - most sources hold nothing
-        """Release the device or file. A closed source must not be read."""
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        while (frame := self.read()) is not None:
-            yield frame
-
-    def __enter__(self) -> "FrameSource":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_source(source: str, width: int = 0, height: int = 0, fps: float = 0.0, loop: bool = True) -> FrameSource:
@@ -196,185 +163,6 @@ class _DeviceSource(FrameSource):
 
     def close(self) -> None:
         self._capture.release()
-
-
-@dataclass(frozen=True)
-class PlacedFace:
-    """A bundled portrait at a place of a frame.
-
-    Attributes:
-        asset: a key of `PORTRAITS`.
-        center: x, y of the face's middle in the frame's pixels.
-        height: from the forehead to the chin in pixels, about what a detector's box has.
-        roll: of the head in degrees, clockwise.
-        mirrored: left and right exchanged, which looks like someone else to a tracker.
-        opacity: 0 to 1.
-    """
-
-    asset: str
-    center: tuple[float, float]
-    height: float
-    roll: float = 0.0
-    mirrored: bool = False
-    opacity: float = 1.0
-
-
-@dataclass(frozen=True)
-class Portrait:
-    """A bundled picture of one person, both in the public domain.
-
-    Attributes:
-        file: in `face_mtl_ros/assets`.
-        center: the face's middle, as parts of the picture's width and height.
-        height: of the face, as a part of the picture's height.
-    """
-
-    file: str
-    center: tuple[float, float]
-    height: float
-
-
-PORTRAITS = {
-    # Eileen Collins, photographed by NASA.
-    "astronaut": Portrait("astronaut.jpg", (0.44, 0.235), 0.205),
-    # Rear Admiral Grace Hopper, photographed by the US Navy.
-    "grace_hopper": Portrait("grace_hopper.jpg", (0.515, 0.370), 0.375),
-}
-
-
-def compose(frame_size: tuple[int, int], faces: Sequence[PlacedFace | tuple]) -> np.ndarray:
-    """A frame with bundled faces at chosen places, on a plain gradient; what tests and benchmarks look at.
-
-    Args:
-        frame_size: width, height.
-        faces: PlacedFace, or tuples of its first values: (asset, center, height). Later ones cover earlier ones.
-
-    Returns:
-        uint8 (height, width, 3) BGR.
-    """
-    frame = _background(*frame_size).copy()
-    for face in faces:
-        _paste(frame, face if isinstance(face, PlacedFace) else PlacedFace(*face))
-    return frame
-
-
-class DemoSource(FrameSource):
-    """The bundled stream: ten seconds with one to four moving faces, whose end meets its beginning.
-
-    A frame depends on its index alone.
-    """
-
-    SECONDS = 10.0
-
-    def __init__(self, width: int = 0, height: int = 0, fps: float = 0.0, loop: bool = True):
-        if width and not height:
-            height = round(width * 3 / 4)
-        if height and not width:
-            width = round(height * 4 / 3)
-        self.name = "demo"
-        self.fps = fps or DEFAULT_FPS
-        self._size = (width or 640, height or 480)
-        self._frames = max(1, round(self.SECONDS * self.fps))
-        self._loop = loop
-        self._index = 0
-
-    def read(self) -> np.ndarray | None:
-        if self._index >= self._frames and not self._loop:
-            return None
-        self._index += 1
-        return self.frame(self._index - 1)
-
-    def frame(self, index: int) -> np.ndarray:
-        """Frame `index`, 0 or above: uint8 (height, width, 3) BGR."""
-        return compose(self._size, _demo_faces((index % self._frames) / self._frames, *self._size))
-
-
-def _demo_faces(phase: float, width: int, height: int) -> list[PlacedFace]:
-    """Who stands where at a phase (0 to 1) of the demo. All motion is periodic, so the stream loops without a jump."""
-    scale = min(width / 640, height / 480)
-
-    def wave(turns: int, shift: float = 0.0) -> float:
-        return math.sin(2 * math.pi * (turns * phase + shift))
-
-    def between(start: float, end: float) -> float:
-        """Opacity of someone who is there from one phase to another, fading in and out within a twenty-fifth."""
-        return min(1.0, max(0.0, min(phase - start, end - phase) * 25))
-
-    def face(asset: str, x: float, y: float, size: float, roll: float, mirrored: bool = False) -> PlacedFace:
-        center = (width / 2 + (x - 320) * scale, height / 2 + (y - 240) * scale)
-        return PlacedFace(asset, center, size * scale, roll, mirrored)
-
-    first = face("astronaut", 180 + 30 * wave(1), 285 + 12 * wave(2), 145 + 20 * wave(1, 0.25), 6 * wave(2, 0.1))
-    second = face("grace_hopper", 455 + 30 * wave(2), 285 + 12 * wave(1), 135 + 15 * wave(1), 5 * wave(1, 0.3))
-    third = face("astronaut", 325 + 10 * wave(1), 100 + 6 * wave(3), 92, 4 * wave(2), mirrored=True)
-    fourth = face("grace_hopper", 582 + 8 * wave(2), 105 + 6 * wave(2, 0.4), 92, 4 * wave(1), mirrored=True)
-    cast = [  # from back to front
-        replace(fourth, opacity=between(0.55, 0.85)),
-        replace(third, opacity=between(0.45, 0.9)),
-        replace(second, opacity=between(0.25, 0.95)),
-        first,
-    ]
-    return [one for one in cast if one.opacity > 0]
-
-
-def _paste(frame: np.ndarray, face: PlacedFace) -> None:
-    """Blend a portrait into the frame, in place, within the part of the frame that it touches."""
-    image, opacity, center, height = _cutout(face.asset)
-    scale = face.height / height
-    turn: np.ndarray = cv2.getRotationMatrix2D(center, face.roll if face.mirrored else -face.roll, scale)
-    if face.mirrored:
-        turn[0] *= -1
-        turn[0, 2] += 2 * center[0]
-    turn[:, 2] += np.array(face.center) - center
-
-    outline = np.array([(x, y, 1) for x in (0, image.shape[1]) for y in (0, image.shape[0])]) @ turn.T
-    left, top = np.maximum(np.floor(outline.min(axis=0)).astype(int), 0).tolist()
-    right, bottom = np.minimum(np.ceil(outline.max(axis=0)).astype(int), frame.shape[1::-1]).tolist()
-    if right <= left or bottom <= top:
-        return
-    turn[:, 2] -= (left, top)
-    size = (right - left, bottom - top)
-    area = frame[top:bottom, left:right]
-    weight: np.ndarray = cv2.warpAffine(opacity, turn, size, flags=cv2.INTER_LINEAR)
-    if face.opacity < 1:
-        weight *= face.opacity
-    warped = cv2.warpAffine(image, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    area[:] = cv2.blendLinear(warped, area, weight, 1 - weight)
-
-
-@lru_cache(maxsize=len(PORTRAITS))
-def _cutout(asset: str) -> tuple[np.ndarray, np.ndarray, tuple[float, float], float]:
-    """Head and shoulders of a portrait, their opacity (soft towards the edge), the face's centre and its height."""
-    if asset not in PORTRAITS:
-        raise ValueError(f"asset is {asset!r}, but must be one of {', '.join(PORTRAITS)}")
-    portrait = PORTRAITS[asset]
-    path = files("face_mtl_ros") / "assets" / portrait.file
-    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path} is no picture that OpenCV can read; install face_mtl_ros again")
-    rows, columns = image.shape[:2]
-    x, y, face = portrait.center[0] * columns, portrait.center[1] * rows, portrait.height * rows
-    left, right = max(0, round(x - face)), min(columns, round(x + face))
-    top, bottom = max(0, round(y - 1.15 * face)), min(rows, round(y + 1.2 * face))
-    image = np.ascontiguousarray(image[top:bottom, left:right])
-    x, y = x - left, y - top
-    across, down = np.meshgrid(np.arange(image.shape[1]) - x, np.arange(image.shape[0]) - y)
-    reach = np.where(down < 0, y, image.shape[0] - y)
-    distance = np.hypot(across / min(x, image.shape[1] - x), down / reach)
-    opacity = np.clip((1.0 - distance) / 0.25, 0, 1)
-    opacity = (opacity * opacity * (3 - 2 * opacity)).astype(np.float32)
-    return image, opacity, (x, y), face
-
-
-@lru_cache(maxsize=4)
-def _background(width: int, height: int) -> np.ndarray:
-    """A wall, lit from the left above: no edges that a detector could take for a face."""
-    across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
-    light = np.clip(1.0 - 0.55 * np.hypot(across - 0.3, 1.2 * (down - 0.2)), 0, 1)
-    wall = light[..., None] * np.array([176, 168, 158]) + (1 - light[..., None]) * np.array([70, 58, 52])
-    wall = wall.round().astype(np.uint8)
-    wall.setflags(write=False)
-    return wall
 
 
 def _pictures_in(folder: Path, name: str) -> list[Path]:
