@@ -138,12 +138,13 @@ class FaceAnalyzer:
             stamp: seconds, the frame's time; differences of stamps drive tracking and smoothing.
 
         Returns:
-            The faces that this frame shows, with stable ids, longest seen first, and the version of the model.
+            The faces with stable ids, longest seen first, and the version of the model. A face that the detector
+            missed, or had no time for, is read where it should be, for two frames in a row at most.
         """
         stages = _Stopwatch()
         found = self.detector.detect(image, [track.detection for track in self.tracker.tracks])
         stages.lap("detect")
-        tracks = [track for track in self.tracker.update(_largest(found, self.max_faces), stamp) if not track.predicted]
+        tracks = self.tracker.update(_largest(found, self.max_faces), stamp)[: self.max_faces]
         self.smoother.forget({track.face_id for track in self.tracker.tracks})
         stages.lap("track")
         detections = [track.detection for track in tracks]

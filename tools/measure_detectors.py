@@ -23,6 +23,7 @@ import numpy as np
 
 from face_mtl_ros.vision.detection import Detection, Detector
 from face_mtl_ros.vision.detectors import DetectorError, make_detector
+from face_mtl_ros.vision.tracking import Tracker
 
 FACE = 113  # pixels, width of LFW's central face
 
@@ -89,17 +90,17 @@ def scene(faces: Sequence[np.ndarray], width: int, height: int, face: int, shift
 
 
 def measure_stream(detector: Detector, images: Sequence[np.ndarray], size: tuple[int, int], count: int) -> dict:
-    """Run 60 frames in which `count` faces move sideways: the mean cost a frame in ms and the faces found a frame."""
+    """Run 60 frames in which `count` faces move sideways: the cost a frame in ms, the faces that the tracker sees."""
     width, height = size
     face = round((150 if count < 2 else 60) * height / 480)
     frames = [scene(images[:count], width, height, face, shift=round(10 * np.sin(i / 5))) for i in range(60)]
-    previous: list[Detection] = []
+    tracker = Tracker()
     costs, seen = [], 0
-    for frame in frames:
+    for i, frame in enumerate(frames):
         start = time.thread_time()
-        previous = detector.detect(frame, previous)
+        found = detector.detect(frame, [track.detection for track in tracker.tracks])
         costs.append((time.thread_time() - start) * 1000)
-        seen += len(previous)
+        seen += len(tracker.update(found, i / 30))
     return {
         "width": width,
         "height": height,
@@ -122,6 +123,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with <Name>/<Name>_NNNN.jpg, 250x250")
     parser.add_argument("--detector", nargs="+", default=["haar", "yunet"])
+    parser.add_argument("--condition", nargs="+", choices=list(CONDITIONS), default=list(CONDITIONS))
     parser.add_argument("--limit", type=int, help="only so many pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
@@ -130,7 +132,7 @@ def main() -> int:
         images = read_pictures(arguments.data)[: arguments.limit]
         report = {}
         for name in arguments.detector:
-            pictures = [measure_pictures(make_detector(name), images, condition) for condition in CONDITIONS]
+            pictures = [measure_pictures(make_detector(name), images, condition) for condition in arguments.condition]
             sizes_and_counts = [(size, count) for size in ((640, 480), (1280, 720)) for count in (0, 1, 8)]
             stream = [measure_stream(make_detector(name), images, size, count) for size, count in sizes_and_counts]
             report[name] = {"pictures": pictures, "stream": stream}

@@ -6,7 +6,7 @@ too. What it finds in them is merged, checked for eyes and reported in pixels of
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from .detection import Detection
 from .detector_input import DetectorError, check_image, is_dark, shrink, to_grey
+from .search_parts import SearchPart, search_octaves
 from .view import View, turned_size, view_of
 
 _FACE_CASCADE = "haarcascade_frontalface_alt2.xml"
@@ -27,8 +28,8 @@ _WINDOW = 20  # pixels, the smallest face and the smallest eye that the cascades
 _SEARCHED_FACE = 24  # pixels, to which a stream's smallest face wanted is scaled: the pyramid's steps need a margin
 _TRACKED_FACE = 40  # pixels, to which a tracked face is scaled before it is looked for again: at 28 some are lost
 _STILL_STEP, _STREAM_STEP, _TRACKED_STEP = 1.1, 1.2, 1.15  # from one level of the pyramid to the next
-_IDLE_SEARCH_EVERY = 2  # frames from one full search to the next while no face is tracked
-_FULL_SEARCH = -1  # stands among the indices of tracked faces for the search of the whole frame
+_PARTS_A_FRAME = 4  # of the full search, at most
+_SMALL_PARTS = 2  # that are searched for small faces between two searches for large ones
 
 _CLOSE_FACE = 60  # pixels, to which a doubtful candidate is scaled for both cascades to look at it closely
 _CLOSE_STEP = 1.05
@@ -96,16 +97,17 @@ class HaarDetector:
     """Frontal faces by Haar cascades; each detection carries the two eyes, (2, 2), found or estimated.
 
     A still picture is searched at all `angles`. A frame of a stream is searched near the tracked faces, at their
-    roll; in full, it is searched now and then, at one angle: in turn that of the last face seen and one of `angles`.
+    roll, and in one part of the full search, which takes many frames: an octave of face sizes, a tile of the picture,
+    an angle, in turn that of the last face seen and one of `angles`.
 
     Args:
         min_face: side of the smallest face wanted, pixels of the picture; at least 20.
         max_side: the picture is searched at no more than this width or height. The smallest face that is found grows
             in proportion where the limit applies: 24 / max_side of the longer side.
         angles: degrees of roll at which pictures are searched; the cascade stands 15 degrees to either side.
-        full_search_every: frames from one full search to the next while faces are tracked.
-        time_budget_ms: CPU time for a frame of a stream. No part of the search is begun past it; what is left out of
-            one frame comes first in the next. At least one part is always done.
+        full_search_every: while faces are tracked, every so many frames parts of the full search are done as well.
+        time_budget_ms: CPU time for a frame of a stream. Nothing is begun past it; tracked faces that are left out of
+            one frame come first in the next.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -119,7 +121,7 @@ class HaarDetector:
         min_face: int = 48,
         max_side: int = 1280,
         angles: Sequence[float] = (0.0, -20.0, 20.0, -40.0, 40.0),
-        full_search_every: int = 5,
+        full_search_every: int = 3,
         time_budget_ms: float = 15.0,
     ) -> None:
         if min_face < _WINDOW:
@@ -142,12 +144,12 @@ class HaarDetector:
         self._right_eye = _load_cascade(_RIGHT_EYE_CASCADE)
         self._left_eye = _load_cascade(_LEFT_EYE_CASCADE)
         self._contrast = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))
-        self._other_angles = cycle(self._angles)
         self._last_roll = 0.0
         self._frame = 0
-        self._next_full_search = 0
-        self._full_searches = 0
         self._left_out: list[int] = []
+        self._parts: Iterator[SearchPart] = iter(())
+        self._parts_are_for = (0, 0, 0)  # height and width of the picture, the smallest face in it
+        self._part_seconds = 0.0  # what the last part cost
 
     def detect(self, image: np.ndarray, previous: Sequence[Detection] | None = None) -> list[Detection]:
         """Find the faces of an image; see `Detector.detect`. Raises ValueError for a malformed image."""
@@ -174,30 +176,57 @@ class HaarDetector:
         return self._contrast.apply(picture)
 
     def _search_stream(self, small: np.ndarray, scale: float, previous: Sequence[Detection]) -> list[Candidate]:
-        """Search near the tracked faces and, when its turn has come, in full: what was left out last time first."""
+        """Search near the tracked faces, those first that were left out last time, and a part of the whole frame."""
         self._frame += 1
-        parts = list(range(len(previous)))  # the tracked faces by their index, the full search as -1
-        if self._frame >= self._next_full_search:
-            parts.append(_FULL_SEARCH)
-        parts.sort(key=lambda part: part not in self._left_out)
         end = time.thread_time() + self._time_budget
         candidates: list[Candidate] = []
-        for done, part in enumerate(parts):
-            if done and time.thread_time() > end:
-                self._left_out = parts[done:]
+        searches_in_full = not previous or self._frame % self._full_search_every == 0
+        if searches_in_full:  # first, or tracked faces would crowd it out for good
+            candidates += self._search_next_part(small, scale)
+        tracked = sorted(range(len(previous)), key=lambda face: face not in self._left_out)
+        for done, face in enumerate(tracked):
+            if (done or searches_in_full) and time.thread_time() > end:
+                self._left_out = tracked[done:]
                 return candidates
-            if part == _FULL_SEARCH:
-                candidates += self._search(small, scale, self._next_angle(), _STREAM_STEP)
-                self._next_full_search = self._frame + (self._full_search_every if previous else _IDLE_SEARCH_EVERY)
-            else:
-                turns = (0.0,) if (self._frame + part) % _EYES_EVERY else _TURNS
-                candidates += [c for turn in turns for c in self._search_near(small, scale, previous[part], turn)]
+            turns = (0.0,) if (self._frame + face) % _EYES_EVERY else _TURNS
+            candidates += [c for turn in turns for c in self._search_near(small, scale, previous[face], turn)]
         self._left_out = []
+        parts = 1
+        while searches_in_full and parts < _PARTS_A_FRAME and time.thread_time() + self._part_seconds < end:
+            candidates += self._search_next_part(small, scale)
+            parts += 1
         return candidates
 
-    def _next_angle(self) -> float:
-        self._full_searches += 1
-        return self._last_roll if self._full_searches % 2 else next(self._other_angles)
+    def _search_next_part(self, small: np.ndarray, scale: float) -> list[Candidate]:
+        """Search the part of the whole picture whose turn it is."""
+        started = time.thread_time()
+        smallest = max(_WINDOW, math.floor(self._min_face * scale))
+        height, width = small.shape
+        if self._parts_are_for != (height, width, smallest):
+            self._parts_are_for = (height, width, smallest)
+            self._parts = self._parts_in_turn(height, width, smallest)
+        part = next(self._parts)
+        view = part.view(small)
+        # A bit more than an octave: a face at its end needs the neighbouring sizes to be seen by windows enough.
+        largest = max(view.pixels.shape) if part.is_last else math.ceil(2.4 * smallest)
+        found = self._faces_in(view, scale, smallest, largest, _STREAM_STEP)
+        self._part_seconds = time.thread_time() - started
+        return found
+
+    def _parts_in_turn(self, height: int, width: int, smallest: int) -> Iterator[SearchPart]:
+        """Without end, the parts of the full search. Large faces, which are one part of many, come more often."""
+        small_angles, large_angles = self._angles_in_turn(), self._angles_in_turn()
+        while True:
+            octaves = search_octaves(width, height, next(small_angles), 2 * smallest)
+            small = [part for octave in octaves[:-1] for part in octave]
+            for first in range(0, max(1, len(small)), _SMALL_PARTS):
+                yield from search_octaves(width, height, next(large_angles), 2 * smallest)[-1]
+                yield from small[first : first + _SMALL_PARTS]
+
+    def _angles_in_turn(self) -> Iterator[float]:
+        for angle in cycle(self._angles):
+            yield self._last_roll
+            yield angle
 
     def _search(self, small: np.ndarray, scale: float, angle: float, step: float) -> list[Candidate]:
         """Search the whole picture at one angle."""
