@@ -20,7 +20,7 @@ ARGUMENTS = {
     "detector": ("auto", "auto, yunet or haar."),
     "engine": ("auto", "auto, openvino or torch."),
     "namespace": ("", "Namespace of the nodes and their topics."),
-    "camera_source": ("", "A picture, folder, video, device or demo, published on image_topic; empty for none."),
+    "camera_source": ("", "A picture, folder, video, device or demo, published raw on image_topic; empty: none."),
     "camera_rate": ("30.0", "Frames a second of camera_source."),
     "autostart": ("true", "Whether the perception node configures and activates itself."),
     "params_file": ("", "YAML file of parameters; empty for the package's config/perception.yaml."),

@@ -60,6 +60,25 @@ def test_a_stream_keeps_ids_and_stills_do_not_disturb_it(analyzer):
     assert set(analyzer.stage_ms) == {"detect", "track", "align", "infer"}
 
 
+def test_three_faces_that_cross_for_ten_seconds_keep_their_ids(analyzer):
+    """They pass each other at different heights, so that none hides another."""
+    owners: dict[str, set[str]] = {"top": set(), "middle": set(), "bottom": set()}
+    for i in range(150):
+        phase = 2 * np.pi * i / 150
+        x = {"top": 320 + 220 * np.cos(phase), "middle": 320 - 220 * np.cos(phase), "bottom": 320 + 220 * np.sin(phase)}
+        y = {"top": 85, "middle": 240, "bottom": 395}
+        picture = frame(
+            ("astronaut", (x["top"], y["top"]), 90),
+            ("grace_hopper", (x["middle"], y["middle"]), 90),
+            ("astronaut", (x["bottom"], y["bottom"]), 90, 0.0, True),
+        )
+        for face in analyzer.track(picture, i / 15)[0]:
+            middle = face.box[:2] + face.box[2:] / 2
+            nearest = min(owners, key=lambda name: np.hypot(*(middle - [x[name], y[name]])))
+            owners[nearest].add(face.face_id)
+    assert [len(ids) for ids in owners.values()] == [1, 1, 1], owners
+
+
 def test_another_model_takes_effect_at_the_next_frame(analyzer, tmp_path):
     other = write_random_bundle(tmp_path / "other", "compact", {"mood": (["good", "bad"], [])}, name="other")
     picture = frame(("astronaut", (320, 240), 160))

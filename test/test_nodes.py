@@ -27,7 +27,7 @@ from face_mtl_ros.nodes.conversions import array_to_image  # noqa: E402
 from face_mtl_ros.nodes.interfaces import FaceAttributesArray, GetModel, SetModel  # noqa: E402
 from face_mtl_ros.nodes.processes import node_process  # noqa: E402
 from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
-from face_mtl_ros.vision.sources import PlacedFace, compose  # noqa: E402
+from face_mtl_ros.vision.portraits import PlacedFace, compose  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

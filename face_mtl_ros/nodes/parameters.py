@@ -36,7 +36,7 @@ class PerceptionSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the engine.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the engine; 0: its own choice.")
     image_transport: Literal["raw", "compressed"] = Field("raw", description="Which image topic is subscribed.")
-    min_face: int = Field(48, ge=16, le=2000, description="Smallest face that is looked for, in pixels.")
+    min_face: int = Field(48, ge=20, le=2000, description="Smallest face that is looked for, in pixels.")
     max_image_pixels: int = live(
         16_000_000, ge=1, le=200_000_000, description="Larger images are refused, in pixels (width x height)."
     )
@@ -132,10 +132,12 @@ def _is_live(info: FieldInfo) -> bool:
 
 def _descriptor(name: str, info: FieldInfo) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(name=name, description=info.description or "")
+    constraints = []
     if get_origin(info.annotation) is Literal:
-        descriptor.additional_constraints = "one of " + ", ".join(get_args(info.annotation))
-    elif not _is_live(info):
-        descriptor.additional_constraints = "takes effect when the node is configured"
+        constraints.append("one of " + ", ".join(get_args(info.annotation)))
+    if not _is_live(info):
+        constraints.append("takes effect when the node is configured")
+    descriptor.additional_constraints = "; ".join(constraints)
     bounds = {type(item): item for item in info.metadata}
     low = bounds.get(annotated_types.Ge)
     high = bounds.get(annotated_types.Le)

@@ -10,7 +10,6 @@ import numpy as np
 
 from .demo_stream import DemoSource
 from .frame_source import DEFAULT_FPS, FrameSource
-from .portraits import PlacedFace, compose  # noqa: F401 - test_nodes.py imports them from here
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
