@@ -1,6 +1,9 @@
 """The nodes as users run them: separate processes over DDS, watched from outside."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -297,6 +300,18 @@ def test_a_camera_that_stops_turns_diagnostics_to_warn_then_stale(watcher, rando
         for level in levels:
             watcher.wait(lambda level=level: watcher.status() and watcher.status().level == level, f"level {level}")
         watcher.publish_until_seen(PICTURE)
+
+
+def test_ctrl_c_twice_as_ros2_launch_gives_it_ends_a_node_in_good_order(watcher, random_bundle):
+    command = [sys.executable, "-m", "face_mtl_ros.nodes.perception_node", "--ros-args"]
+    command += ["-p", f"model:={random_bundle.root}", "-p", "detector:=haar"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    watcher.ready()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    log = process.communicate(timeout=TIMEOUT_S)[1]
+    assert process.returncode == 0
+    assert "Traceback" not in log
 
 
 def test_compressed_images(watcher, random_bundle):
