@@ -32,16 +32,16 @@ def add_parsers(commands) -> None:
         "train", help="train a column", description="Train a column beside a bundle's frozen encoder and columns."
     )
     train.add_argument("--model", type=Path, required=True, help="the bundle that gets the column")
-    train.add_argument("--task", required=True)
+    train.add_argument("--task", required=True, help="emotion, gender, age, or what a folder dataset labels")
     train.add_argument("--source", action="append", default=[], help="an older column to draw on; may be repeated")
     _add_recipe(train)
     train.set_defaults(run=run_train)
 
     evaluate = commands.add_parser("evaluate", help="score a column on a dataset")
-    evaluate.add_argument("--model", type=Path, required=True)
-    evaluate.add_argument("--task", required=True)
+    evaluate.add_argument("--model", type=Path, required=True, help="the bundle's folder")
+    evaluate.add_argument("--task", required=True, help="the column")
     evaluate.add_argument("--dataset", required=True, help="ferplus, lfw-gender, utkface or folder")
-    evaluate.add_argument("--root", type=Path, required=True)
+    evaluate.add_argument("--root", type=Path, required=True, help="the dataset's folder")
     evaluate.add_argument("--split", default="val", choices=["train", "val", "test", "all"])
     evaluate.add_argument("--engine", default="torch", help="auto, openvino or torch")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -52,11 +52,11 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", action="append", required=True, metavar="NAME=ROOT", help="a dataset to train on; may be repeated"
     )
-    parser.add_argument("--epochs", type=float, default=12)
+    parser.add_argument("--epochs", type=float, default=12, help="passes over the data; default %(default)s")
     parser.add_argument("--minutes", type=float, help="end after so many minutes if the epochs are not through by then")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=64, help="samples a step; default %(default)s")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="the highest; default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of order, weights and augmentation; default %(default)s")
 
 
 def run_pretrain(args: argparse.Namespace) -> int:
