@@ -46,7 +46,7 @@ class Face:
     """One face of an image.
 
     Attributes:
-        face_id: stable while the face is tracked; in a still picture its number by confidence, from "0".
+        face_id: stable while the face is tracked; in a still picture its number by size, from "0".
         box: float32 (4,): x, y, width, height in pixels, inside the image.
         detection_confidence: 0 to 1.
         landmarks: float32 (5, 2) pixels (right eye, left eye, nose tip, right and left corner of the mouth), or (0, 2).
@@ -74,7 +74,8 @@ class Face:
 class FaceAnalyzer:
     """Finds the faces of pictures or of a camera stream and reads them, all faces of an image in one batch.
 
-    Not thread-safe, but for the assignment of `predictor`, which takes effect at the next image.
+    Not thread-safe, but for the assignment of `predictor`, `max_faces`, `smoother.time_constant_s` and
+    `tracker.max_age_s`, which take effect at the next image.
 
     Args:
         model: a bundle's folder or name.
@@ -107,6 +108,7 @@ class FaceAnalyzer:
         self.detector = make_detector(detector, min_face=min_face)
         self.tracker = Tracker(max_age_s=max_age_s)
         self.smoother = ProbabilitySmoother(smoothing_s)
+        self._smoothed = self.predictor  # whose probabilities the smoother holds
         self.max_faces = max_faces
         self.stage_ms: dict[str, float] = {}
 
@@ -144,13 +146,17 @@ class FaceAnalyzer:
         stages = _Stopwatch()
         found = self.detector.detect(image, [track.detection for track in self.tracker.tracks])
         stages.lap("detect")
-        tracks = self.tracker.update(_largest(found, self.max_faces), stamp)[: self.max_faces]
+        max_faces = self.max_faces  # read once: another thread may set it
+        tracks = self.tracker.update(_largest(found, max_faces), stamp)[:max_faces]
+        predictor = self.predictor  # read once: another thread may assign a new one
+        if predictor is not self._smoothed:  # another model's labels must not enter the means
+            self.smoother.forget(())
+            self._smoothed = predictor
         self.smoother.forget({track.face_id for track in self.tracker.tracks})
         stages.lap("track")
         detections = [track.detection for track in tracks]
         crops = _crops(image, detections)
         stages.lap("align")
-        predictor = self.predictor  # read once: another thread may assign a new one
         probabilities = predictor.predict(crops) if len(crops) else {}
         for task, rows in probabilities.items():
             for track, row in zip(tracks, rows, strict=True):

@@ -47,7 +47,8 @@ class ProbabilitySmoother:
         Returns:
             float32 (k,) of sum 1, a copy. A sample that is not finite is returned as it is and left out of the mean.
         """
-        if self._time_constant_s == 0:
+        time_constant = self._time_constant_s  # read once: another thread may set it
+        if time_constant == 0:
             self._states.pop((face_id, task), None)
             return np.array(probabilities, np.float32)
         if not np.isfinite(probabilities).all():
@@ -57,7 +58,7 @@ class ProbabilitySmoother:
         if state is None or len(state.mean) != len(probabilities) or stamp < state.stamp - RESTART_S:
             state = self._states[face_id, task] = _State(len(probabilities), stamp)
         elapsed = max(0.0, stamp - state.stamp)
-        state.add(np.asarray(probabilities, np.float64), math.exp(-elapsed / self._time_constant_s))
+        state.add(np.asarray(probabilities, np.float64), math.exp(-elapsed / time_constant))
         state.stamp = max(stamp, state.stamp)
         return state.mean.astype(np.float32)
 

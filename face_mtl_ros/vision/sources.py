@@ -3,6 +3,7 @@
 import logging
 import math
 import re
+import time
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ from .demo_stream import DemoSource
 from .frame_source import DEFAULT_FPS, FrameSource
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+DEVICE_PATIENCE_S = 5.0  # a camera may drop out for a moment
 
 log = logging.getLogger(__name__)
 
@@ -156,9 +159,17 @@ class _DeviceSource(FrameSource):
             )
         self.fps = fps or self._capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS
 
-    def read(self) -> np.ndarray | None:
-        ok, image = self._capture.read()
-        return image if ok else None
+    def read(self) -> np.ndarray:
+        """The next image. A camera has no end: SourceError where none came for a while."""
+        deadline = time.monotonic() + DEVICE_PATIENCE_S
+        while True:
+            ok, image = self._capture.read()
+            if ok:
+                return image
+            if time.monotonic() > deadline:
+                raise SourceError(f"device {self.name} gave no image for {DEVICE_PATIENCE_S:.0f} s; is it plugged in?")
+            log.warning("device %s gave no image; trying again", self.name)
+            time.sleep(0.2)
 
     def close(self) -> None:
         self._capture.release()
