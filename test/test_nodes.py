@@ -1,5 +1,6 @@
 """The nodes as users run them: separate processes over DDS, watched from outside."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -160,6 +161,21 @@ def worker_domain():
     return str(1 + os.getpid() % 100)
 
 
+@contextlib.contextmanager
+def defective_perception(defect: str, parameters: dict[str, object]):
+    """The perception node as a process in which a line of code first breaks something; yields it, its log in stderr."""
+    code = f"import face_mtl_ros.nodes.perception_node as node\n{defect}\nnode.main()"
+    command = [sys.executable, "-c", code, "--ros-args"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={value}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 PICTURE = compose((640, 480), [PlacedFace("astronaut", (200, 240), 150), PlacedFace("grace_hopper", (450, 240), 150)])
 
 
@@ -277,6 +293,21 @@ def test_set_model_swaps_while_images_go_on_and_a_bad_one_changes_nothing(watche
         new = lambda: watcher.faces[-1].faces and watcher.faces[-1].model_version == other.version  # noqa: E731
         watcher.publish_until(new, "faces read by the new model", PICTURE)
         assert all([a.task for a in face.attributes] == ["mood"] for face in watcher.faces[-1].faces)
+
+
+def test_a_defect_while_a_model_is_loaded_leaves_the_node_and_its_model(watcher, random_bundle):
+    defect = """
+load = node.FaceAnalyzer.load_model
+node.FaceAnalyzer.load_model = lambda self, model: 1 / 0 if model == "defect" else load(self, model)
+"""
+    with defective_perception(defect, {"model": random_bundle.root, "detector": "haar"}) as process:
+        watcher.ready()
+        answer = watcher.call(SetModel, "perception/set_model", SetModel.Request(model="defect"))
+        assert not answer.success and answer.model_version == random_bundle.version
+        assert answer.message == f"ZeroDivisionError: division by zero; {random_bundle.version} goes on"
+        watcher.publish_until_seen(PICTURE)
+        process.send_signal(signal.SIGINT)
+        assert "Traceback" in process.communicate(timeout=TIMEOUT_S)[1]
 
 
 def test_live_parameters_take_effect_and_others_say_how(watcher, random_bundle):

@@ -233,6 +233,10 @@ class PerceptionNode(LifecycleNode):
         except (BundleError, EngineError) as error:
             response.message = f"{error}; {analyzer.predictor.bundle.version} goes on"
             self.get_logger().error(f"set_model: {response.message}")
+        except Exception as error:
+            # A defect. Raised on, it would end the process and with it the model that works.
+            response.message = f"{type(error).__name__}: {error}; {analyzer.predictor.bundle.version} goes on"
+            self.get_logger().error(f"set_model: {traceback.format_exc()}")
         else:
             if self._analyzer is not analyzer:
                 response.message = "the node was cleaned up while the model was loading; configure it and set it again"
