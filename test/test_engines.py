@@ -1,5 +1,7 @@
 """The graph and the engines against the torch network, which is the reference."""
 
+import dataclasses
+import logging
 import subprocess
 import sys
 
@@ -83,6 +85,23 @@ def test_compiled_models_are_cached(bundle, home):
     assert cached
     make_engine(bundle, "openvino")
     assert {file.name for file in (home / "cache" / "openvino").iterdir()} == cached
+
+
+def test_a_cache_that_cannot_be_made_costs_a_warning_only(bundle, monkeypatch, caplog):
+    monkeypatch.setenv("FACE_MTL_HOME", "/proc/none")
+    engine = make_engine(bundle, "openvino")
+    assert engine.run(crops(1))["emotion"].shape == (1, 3)
+    (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "/proc/none" in warning.getMessage() and "set FACE_MTL_HOME" in warning.getMessage()
+
+
+def test_what_openvino_cannot_compile_is_one_line(bundle):
+    halved = {name: weights.astype(np.float16) for name, weights in bundle.columns["emotion"].items()}
+    odd = dataclasses.replace(bundle, columns={**bundle.columns, "emotion": halved})
+    with pytest.raises(EngineError, match="cannot be compiled by OpenVINO for CPU in fp32: .*; try") as raised:
+        make_engine(odd, "openvino", precision="fp32")
+    assert str(bundle.root) in str(raised.value)
+    assert "\n" not in str(raised.value) and "Exception from" not in str(raised.value)
 
 
 def test_probabilities_sum_to_one_whatever_the_crop(bundle):

@@ -1,10 +1,15 @@
 """The bundle compiled by OpenVINO: the engine of machines without a GPU."""
 
+import logging
+import tempfile
+
 import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..paths import cache_dir
 from .engine import EngineError
+
+logger = logging.getLogger(__name__)
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -13,7 +18,7 @@ class OpenVinoEngine:
     """See runtime.engine.Engine.
 
     Compiled models are kept under FACE_MTL_HOME/cache/openvino, by OpenVINO's own key over graph, weights, device,
-    settings and version.
+    settings and version. Where that folder cannot be written, a warning says so and nothing is kept.
 
     Args:
         bundle: what to run.
@@ -22,7 +27,8 @@ class OpenVinoEngine:
         threads: at most so many; 0 leaves it to OpenVINO.
 
     Raises:
-        EngineError: openvino or the device is missing, or the device has no such precision.
+        EngineError: openvino or the device is missing, the device has no such precision, or OpenVINO cannot compile the
+            bundle.
     """
 
     name = "openvino"
@@ -50,15 +56,21 @@ class OpenVinoEngine:
         settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
-            "CACHE_DIR": str(cache_dir() / "openvino"),
+            **_cache_settings(),
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._input = INPUT
         self._tasks = [column.task for column in bundle.manifest.columns]
         self._classes = {column.task: len(column.labels) for column in bundle.manifest.columns}
-        model = core.read_model(build_graph(bundle).SerializeToString())
-        self._request = core.compile_model(model, device, settings).create_infer_request()
+        try:
+            model = core.read_model(build_graph(bundle).SerializeToString())
+            self._request = core.compile_model(model, device, settings).create_infer_request()
+        except RuntimeError as error:
+            raise EngineError(
+                f"{bundle.root} cannot be compiled by OpenVINO for {device} in {precision}: {_cause(error)}; "
+                "try another precision or engine 'torch'"
+            ) from error
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         if not len(crops):
@@ -66,3 +78,25 @@ class OpenVinoEngine:
         # Shares the input's memory; the outputs are copied, for the request overwrites them at the next call.
         self._request.infer({self._input: np.ascontiguousarray(crops, np.float32)}, share_inputs=True)
         return {task: self._request.get_tensor(task).data.copy() for task in self._tasks}
+
+
+def _cache_settings() -> dict[str, str]:
+    """CACHE_DIR where its folder can be written: OpenVINO fails over one that cannot, though it only saves time."""
+    try:
+        folder = cache_dir() / "openvino"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return {"CACHE_DIR": str(folder)}
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
+        logger.warning(
+            "compiled models are not kept, so each start compiles anew: %s; set FACE_MTL_HOME to a folder that can be "
+            "written",
+            error,
+        )
+        return {}
+
+
+def _cause(error: RuntimeError) -> str:
+    """The first line that says more than the places in OpenVINO's sources that the error passed through."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith("Exception from ")), "no reason given")
