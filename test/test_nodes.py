@@ -238,6 +238,17 @@ def test_a_parameter_out_of_range_leaves_the_node_unconfigured_until_it_is_corre
         watcher.publish_until_seen(PICTURE)
 
 
+def test_two_wrong_choices_are_corrected_one_after_the_other(watcher, random_bundle):
+    with node_process("perception_node", {"model": random_bundle.root, "detector": "har", "engine": "openvin"}):
+        assert watcher.state() == "unconfigured"
+        text = {"type": ParameterType.PARAMETER_STRING}
+        assert not watcher.set_parameter("detector", string_value="hare", **text).successful
+        assert watcher.set_parameter("detector", string_value="haar", **text).successful
+        assert not watcher.change_state(Transition.TRANSITION_CONFIGURE)
+        assert watcher.set_parameter("engine", string_value="openvino", **text).successful
+        assert watcher.change_state(Transition.TRANSITION_CONFIGURE)
+
+
 @pytest.mark.parametrize("problem", ["no model", "corrupt model", "no detector"])
 def test_what_is_missing_is_said_and_a_corrected_parameter_configures(watcher, random_bundle, tmp_path, problem):
     broken = write_random_bundle(tmp_path / "broken", "compact", {"mood": (["good", "bad"], [])})
@@ -293,6 +304,8 @@ def test_set_model_swaps_while_images_go_on_and_a_bad_one_changes_nothing(watche
         new = lambda: watcher.faces[-1].faces and watcher.faces[-1].model_version == other.version  # noqa: E731
         watcher.publish_until(new, "faces read by the new model", PICTURE)
         assert all([a.task for a in face.attributes] == ["mood"] for face in watcher.faces[-1].faces)
+        answer = watcher.call(SetModel, "perception/set_model", SetModel.Request())
+        assert answer.success and answer.model_version == other.version  # the one in use, not the parameter's
 
 
 def test_a_defect_while_a_model_is_loaded_leaves_the_node_and_its_model(watcher, random_bundle):

@@ -89,8 +89,8 @@ class NodeParameters(Generic[SettingsT]):
             raise SettingsError("; ".join(self._refused.values()))
         return self._validated({name: self._node.get_parameter(name).value for name in self._settings.model_fields})
 
-    def check(self, changes: dict[str, Any], may_change_all: bool) -> SettingsT:
-        """The parameters as they would be with some changed.
+    def check(self, changes: dict[str, Any], may_change_all: bool) -> None:
+        """Refuse changes that are wrong in themselves: of two wrong parameters, either can be corrected first.
 
         Args:
             may_change_all: False where only the live ones may change.
@@ -98,17 +98,15 @@ class NodeParameters(Generic[SettingsT]):
         Raises:
             SettingsError: a value is not valid, or the parameter may not change now.
         """
-        current = {name: self._node.get_parameter(name).value for name in self._settings.model_fields}
         for name, value in changes.items():
-            if not (_is_live(self._settings.model_fields[name]) or may_change_all) and value != current[name]:
+            if not (_is_live(self._settings.model_fields[name]) or may_change_all) and value != self.value(name):
                 raise SettingsError(
                     f"parameter '{name}' takes effect when the node is configured: deactivate and clean it up, "
                     "set it, then configure and activate"
                 )
-        settings = self._validated(current | changes)
+        self._validated(changes)
         for name in changes:
             self._refused.pop(name, None)
-        return settings
 
     def value(self, name: str) -> Any:
         """One parameter as it is."""

@@ -227,7 +227,7 @@ class PerceptionNode(LifecycleNode):
         if analyzer is None:
             response.message = self._problem or "the node is not configured"
             return response
-        model = request.model or self._settings.model
+        model = request.model or str(analyzer.predictor.bundle.root)
         try:
             predictor = await self._in_background(lambda: analyzer.load_model(model))
         except (BundleError, EngineError) as error:
@@ -265,11 +265,11 @@ class PerceptionNode(LifecycleNode):
     def _on_set_parameters(self, parameters: list) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in self._declared}
         try:
-            settings = self._declared.check(changes, may_change_all=self._analyzer is None)
+            self._declared.check(changes, may_change_all=self._analyzer is None)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self._analyzer is not None:
-            self._apply(settings, self._analyzer)
+            self._apply(self._settings.model_copy(update=changes), self._analyzer)
         return SetParametersResult(successful=True)
 
     def _apply(self, settings: PerceptionSettings, analyzer: FaceAnalyzer) -> None:
