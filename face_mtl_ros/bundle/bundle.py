@@ -117,7 +117,7 @@ def _read_manifest(root: Path) -> bytes:
 
 
 def _check_tensors(file: Path, tensors: Tensors, expected: Shapes) -> None:
-    """The names and shapes that the manifest's preset, labels and sources call for."""
+    """The names, shapes and types that the manifest's preset, labels and sources call for."""
     if missing := expected.keys() - tensors.keys():
         raise BundleError(f"{file} lacks the tensor '{min(missing)}' that its preset has")
     if surplus := tensors.keys() - expected.keys():
@@ -129,5 +129,8 @@ def _check_tensors(file: Path, tensors: Tensors, expected: Shapes) -> None:
                 f"{file}: tensor '{name}' has shape {found.shape} where the manifest's preset, labels and sources "
                 f"call for {shape}"
             )
+        # Batch normalisation counts its batches in whole numbers; no engine reads the count.
+        if found.dtype != np.float32 and not (name.endswith(".num_batches_tracked") and found.dtype == np.int64):
+            raise BundleError(f"{file}: tensor '{name}' is {found.dtype}; save it as float32")
         if not np.isfinite(found).all():
             raise BundleError(f"{file}: tensor '{name}' holds values that are not finite")

@@ -44,7 +44,11 @@ def read_tensors(root: Path, record: FileRecord) -> dict[str, np.ndarray]:
         raise BundleError(f"{file} is corrupt: its sha256 is {found}, the manifest says {record.sha256}")
     try:
         return load(data)
-    except SafetensorError as error:
+    except KeyError as error:
+        raise BundleError(
+            f"{file} holds tensors of the type {error}, which numpy lacks; save them as float32"
+        ) from error
+    except (SafetensorError, ValueError) as error:
         raise BundleError(f"{file} is no safetensors file: {error}") from error
 
 

@@ -12,20 +12,24 @@ def locate_bundle(model: str | Path = DEFAULT_MODEL) -> Path:
     """The folder of a model.
 
     Args:
-        model: a path (anything with a slash, or an existing folder), or a name, looked for under FACE_MTL_HOME first
-            and among the shipped models then.
+        model: a path (a Path, or a text with a slash, "." or ".."), or a name, looked for under FACE_MTL_HOME first
+            and among the shipped models then. A folder beside you is ./folder, so that none can pass for a name.
 
     Raises:
-        BundleError: nothing of that name is there; says where it was looked for.
+        BundleError: nothing of that name is there, says where it was looked for; or the place cannot be looked at.
     """
     text = str(model) or DEFAULT_MODEL
-    if "/" in text or Path(text).is_dir():
-        return Path(text).expanduser()
-    candidates = [models_dir() / text, *(folder / text for folder in _shipped())]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise BundleError(f"model '{text}' not found; looked for {', '.join(str(candidate) for candidate in candidates)}")
+    try:
+        if isinstance(model, Path) or "/" in text or text in (".", ".."):
+            return Path(text).expanduser()
+        candidates = [models_dir() / text, *(folder / text for folder in _shipped())]
+        for candidate in candidates:
+            if candidate.is_dir():
+                return candidate
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user who has no home folder, or does not exist
+        raise BundleError(f"model '{text}' cannot be looked for: {error}; give its folder as a full path") from error
+    places = ", ".join(str(candidate) for candidate in candidates)
+    raise BundleError(f"model '{text}' not found; looked for {places}; a folder needs a slash, as in ./{text}")
 
 
 def _shipped() -> list[Path]:

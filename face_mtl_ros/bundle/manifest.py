@@ -1,5 +1,6 @@
 """manifest.json: what a bundle holds, validated."""
 
+import math
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
@@ -8,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..networks.presets import PRESETS
 
 FORMAT_VERSION: Final = 1
+# Format 1 has one framing, as it has one size and one normalization. vision.alignment cuts by it; a test compares the
+# two, for nothing here may import vision.
+TEMPLATE: Final = ((0.305, 0.375), (0.695, 0.375), (0.5, 0.575), (0.342, 0.755), (0.658, 0.755))
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TaskName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -56,6 +60,16 @@ class Preprocessing(_Strict):
     normalization: Literal["per_crop"] = "per_crop"
     template: list[tuple[float, float]] = Field(min_length=5, max_length=5)
 
+    @field_validator("template")
+    @classmethod
+    def _is_the_one_in_use(cls, template: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        # Manifests hold float32 written out; `not <=` refuses NaN too.
+        if any(not math.dist(found, used) <= 1e-6 for found, used in zip(template, TEMPLATE, strict=True)):
+            raise ValueError(
+                f"{template} is not the framing that faces are cut to, {list(TEMPLATE)}: train the bundle anew"
+            )
+        return template
+
 
 class ColumnRecord(_Strict):
     """One task's column."""
@@ -75,6 +89,8 @@ class ColumnRecord(_Strict):
     def _consistent(self) -> "ColumnRecord":
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"task '{self.task}' has a label twice: {self.labels}")
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError(f"task '{self.task}' names a source twice: {self.sources}")
         if self.values is not None and len(self.values) != len(self.labels):
             raise ValueError(f"task '{self.task}' has {len(self.labels)} labels and {len(self.values)} values")
         return self
