@@ -16,14 +16,14 @@ class NewestFrame:
         self._ready = threading.Condition()
         self._frame: Any = None
         self._closed = False
-        self.dropped = 0
 
-    def put(self, frame: Any) -> None:
-        """Leave a frame; the one before, if nobody fetched it, counts as dropped."""
+    def put(self, frame: Any) -> bool:
+        """Leave a frame. True if the one before is dropped, for nobody fetched it."""
         with self._ready:
-            self.dropped += self._frame is not None
+            dropped = self._frame is not None
             self._frame = frame
             self._ready.notify()
+        return dropped
 
     def get(self) -> Any:
         """Wait for a frame and fetch it; None when the mailbox was closed."""
@@ -63,32 +63,52 @@ class StreamStatistics:
 
     Attributes:
         window_s: how far back rates and latencies look.
-        frames, bad_frames, faces: totals since the start.
-        last_bad: why the newest bad frame was refused.
+        frames, dropped_frames: totals since the start of those that were read, and of those that a newer one replaced.
+        bad_frames, failed_frames: totals of those that are no usable image, and of those that a defect of ours lost.
+        faces: how many the newest frame has.
+        last_bad, last_failed: why the newest such frame was not read.
     """
 
     window_s: float = 5.0
     frames: int = 0
+    dropped_frames: int = 0
     bad_frames: int = 0
+    failed_frames: int = 0
     faces: int = 0
     last_bad: str = ""
-    last_arrival: float | None = None
+    last_failed: str = ""
+    _last_arrival: float | None = None
+    _unread_since: float | None = None
+    _unread_reason: str = ""
     _recent: deque = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def begin(self) -> None:
+        """A stream begins: what was awaited of the one before is not awaited any more. Totals go on."""
+        self._last_arrival = self._unread_since = None
+        self._unread_reason = ""
+
     def arrived(self, now: float) -> None:
         """A frame came in, good or bad."""
-        self.last_arrival = now
+        self._last_arrival = now
+        if self._unread_since is None:
+            self._unread_since = now
 
     def refused(self, reason: str) -> None:
-        """A frame could not be used."""
+        """A frame is no image that could be used."""
         self.bad_frames += 1
-        self.last_bad = reason
+        self.last_bad = self._unread_reason = reason
+
+    def failed(self, reason: str) -> None:
+        """A frame was lost by a defect of ours."""
+        self.failed_frames += 1
+        self.last_failed = self._unread_reason = reason
 
     def processed(self, now: float, faces: int, stage_ms: dict[str, float]) -> None:
         """A frame was read, with milliseconds by stage."""
         self.frames += 1
         self.faces = faces
+        self._unread_since, self._unread_reason = None, ""
         with self._lock:
             self._recent.append((now, stage_ms))
         self._within(now)
@@ -105,7 +125,12 @@ class StreamStatistics:
 
     def silence(self, now: float) -> float | None:
         """Seconds since a frame came in; None if none ever did."""
-        return None if self.last_arrival is None else now - self.last_arrival
+        return None if self._last_arrival is None else now - self._last_arrival
+
+    def unread(self, now: float) -> tuple[float, str]:
+        """For how many seconds frames came in and none was read, and why the newest was not; 0.0 if all is well."""
+        since = self._unread_since  # once, for the worker's thread may clear it meanwhile
+        return (0.0 if since is None else now - since), self._unread_reason
 
     def _within(self, now: float) -> list[dict[str, float]]:
         """Forget what is older than the window; the milliseconds of the rest."""

@@ -126,6 +126,9 @@ class Watcher:
     def status(self) -> DiagnosticStatus | None:
         return self.diagnostics[-1] if self.diagnostics else None
 
+    def level(self) -> bytes | None:
+        return self.diagnostics[-1].level if self.diagnostics else None
+
     def value(self, key: str) -> str:
         status = self.wait(self.status, "diagnostics")
         return {entry.key: entry.value for entry in status.values}.get(key, "")
@@ -340,10 +343,37 @@ def test_a_camera_that_stops_turns_diagnostics_to_warn_then_stale(watcher, rando
     with node_process("perception_node", parameters):
         watcher.ready()
         watcher.publish_until_seen(PICTURE)
-        levels = [DiagnosticStatus.WARN, DiagnosticStatus.STALE]
-        for level in levels:
-            watcher.wait(lambda level=level: watcher.status() and watcher.status().level == level, f"level {level}")
+        watcher.publish_until(lambda: watcher.level() == DiagnosticStatus.OK, "OK, for WARN is how it starts", PICTURE)
+        for level in (DiagnosticStatus.WARN, DiagnosticStatus.STALE):
+            watcher.wait(lambda level=level: watcher.level() == level, f"level {level}")
         watcher.publish_until_seen(PICTURE)
+
+
+def test_diagnostics_warn_while_frames_come_and_none_can_be_read(watcher, random_bundle):
+    defect = """
+track = node.FaceAnalyzer.track
+node.FaceAnalyzer.track = lambda self, image, stamp: 1 / 0 if len(image) == 100 else track(self, image, stamp)
+"""
+    parameters = {"model": random_bundle.root, "detector": "haar", "silence_warn_s": 0.5}
+    with defective_perception(defect, parameters) as process:
+        watcher.ready()
+        watcher.publish_until(lambda: watcher.level() == DiagnosticStatus.OK, "OK", PICTURE)
+        warned = lambda why: (
+            lambda: (  # noqa: E731
+                watcher.level() == DiagnosticStatus.WARN and why in watcher.status().message
+            )
+        )
+        watcher.publish_until(warned("smell8"), "a warning of the encoding", PICTURE, encoding="smell8")
+        assert watcher.value("failed frames") == "0"
+        watcher.publish_until(lambda: watcher.level() == DiagnosticStatus.OK, "OK again", PICTURE)
+        watcher.publish_until(warned("ZeroDivisionError"), "a warning of the defect", PICTURE[:100])
+        assert int(watcher.value("failed frames")) > 0 and "ZeroDivision" in watcher.value("last failed frame")
+        assert watcher.call(SetBool, "perception/enable", SetBool.Request(data=False)).success
+        assert watcher.call(SetBool, "perception/enable", SetBool.Request(data=True)).success
+        watcher.wait(warned("no image came"), "the wait to begin anew")
+        process.send_signal(signal.SIGINT)
+        log = process.communicate(timeout=TIMEOUT_S)[1]
+        assert "image skipped" in log and "frame failed: Traceback" in log
 
 
 def test_ctrl_c_twice_as_ros2_launch_gives_it_ends_a_node_in_good_order(watcher, random_bundle):

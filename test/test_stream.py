@@ -16,14 +16,13 @@ def test_a_slow_reader_gets_the_newest_frame_and_the_others_count_as_dropped():
     worker = FrameWorker(handle)
     worker.mailbox.put(1)
     assert entered.wait(10)
-    for frame in (2, 3, 4):
-        worker.mailbox.put(frame)
+    dropped = [worker.mailbox.put(frame) for frame in (2, 3, 4)]
     release.set()
     while len(seen) < 2:
         threading.Event().wait(0.001)
     worker.close()
     assert seen == [1, 4]
-    assert worker.mailbox.dropped == 2
+    assert dropped == [False, True, True]
 
 
 def test_close_wakes_a_waiting_reader():
@@ -55,3 +54,19 @@ def test_silence_counts_from_the_last_arrival_good_or_bad():
     statistics.refused("bad")
     assert statistics.silence(8.5) == 2.5
     assert (statistics.bad_frames, statistics.last_bad) == (1, "bad")
+    statistics.begin()
+    assert statistics.silence(9.0) is None and statistics.bad_frames == 1
+
+
+def test_unread_counts_from_the_first_frame_that_came_after_one_that_was_read():
+    statistics = StreamStatistics()
+    assert statistics.unread(1.0) == (0.0, "")
+    statistics.arrived(2.0)
+    statistics.refused("bad")
+    statistics.arrived(3.0)
+    statistics.failed("defect")
+    assert statistics.unread(4.0) == (2.0, "defect")
+    assert (statistics.bad_frames, statistics.failed_frames, statistics.last_failed) == (1, 1, "defect")
+    statistics.arrived(5.0)
+    statistics.processed(5.1, faces=0, stage_ms={})
+    assert statistics.unread(9.0) == (0.0, "")

@@ -2,6 +2,8 @@
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from ..stream import StreamStatistics
+
 STALE_FACTOR = 5  # a silence so many times as long as the one that warns
 
 
@@ -9,7 +11,8 @@ def status(
     name: str,
     problem: str,
     state: str,
-    silence: float | None,
+    statistics: StreamStatistics,
+    now: float,
     warn_after: float,
     topic: str,
     values: dict[str, object],
@@ -20,8 +23,10 @@ def status(
         name: the node's full name.
         problem: why the node is not configured; empty if it is.
         state: the lifecycle state's label; "disabled" where the node is active and was told to pause.
-        silence: seconds since the last image; None if there was none yet.
-        warn_after: the silence that is worth a warning, in seconds; STALE_FACTOR times that is stale.
+        statistics: of the images.
+        now: on the statistics' clock.
+        warn_after: seconds without an image, or without one that could be read, that are worth a warning;
+            STALE_FACTOR times that without an image is stale.
         topic: where images are awaited.
         values: what to list.
     """
@@ -29,7 +34,7 @@ def status(
     if problem:
         level, message = DiagnosticStatus.ERROR, problem
     elif state == "active":
-        level, message = _liveness(silence, warn_after, topic)
+        level, message = _liveness(statistics, now, warn_after, topic)
     return DiagnosticStatus(
         level=level,
         name=f"{name.lstrip('/')}: faces",
@@ -45,11 +50,16 @@ def array(stamp, *statuses: DiagnosticStatus) -> DiagnosticArray:
     return message
 
 
-def _liveness(silence: float | None, warn_after: float, topic: str) -> tuple[bytes, str]:
+def _liveness(statistics: StreamStatistics, now: float, warn_after: float, topic: str) -> tuple[bytes, str]:
+    silence = statistics.silence(now)
     if silence is None:
         return DiagnosticStatus.WARN, f"no image came on {topic} yet"
     if silence > warn_after * STALE_FACTOR:
         return DiagnosticStatus.STALE, f"no image on {topic} for {silence:.0f} s: the camera stopped"
     if silence > warn_after:
         return DiagnosticStatus.WARN, f"no image on {topic} for {silence:.1f} s"
+    unread, reason = statistics.unread(now)
+    if unread > warn_after:
+        reason = reason or "the first is still in work"
+        return DiagnosticStatus.WARN, f"images come on {topic}, but none was read for {unread:.1f} s: {reason}"
     return DiagnosticStatus.OK, "reading faces"

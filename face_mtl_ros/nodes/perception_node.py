@@ -140,6 +140,7 @@ class PerceptionNode(LifecycleNode):
 
     def _start(self) -> None:
         kind = CompressedImage if self._settings.image_transport == "compressed" else Image
+        self._statistics.begin()
         self._worker = FrameWorker(lambda frame: self._read(*frame))
         mailbox = self._worker.mailbox
         # raw: the bytes as they came, so that a frame that a newer one replaces is never even deserialised.
@@ -158,7 +159,7 @@ class PerceptionNode(LifecycleNode):
     def _on_image(self, mailbox, data: bytes, kind: type) -> None:
         now = time.monotonic()
         self._statistics.arrived(now)
-        mailbox.put((data, kind, now))
+        self._statistics.dropped_frames += mailbox.put((data, kind, now))
 
     def _read(self, data: bytes, kind: type, arrival: float) -> None:
         """Worker thread: one image from its bytes to the published message."""
@@ -168,10 +169,12 @@ class PerceptionNode(LifecycleNode):
             converted = time.monotonic()
             self._publish(image, message.header, arrival, converted)
         except ImageError as error:
-            self._refuse(str(error))
+            self._statistics.refused(str(error))
+            self.get_logger().warning(f"image skipped: {error}", throttle_duration_sec=1.0)
         except Exception as error:
             # Whatever one frame brings about, the node has to read the next one; the log says what it was.
-            self._refuse(f"{type(error).__name__}: {error}")
+            self._statistics.failed(f"{type(error).__name__}: {error}")
+            self.get_logger().error(f"frame failed: {traceback.format_exc()}", throttle_duration_sec=1.0)
 
     def _publish(self, image, header, arrival: float, converted: float) -> None:
         analyzer, settings = self._analyzer, self._settings
@@ -188,10 +191,6 @@ class PerceptionNode(LifecycleNode):
         now = time.monotonic()
         stages["total"] = (now - arrival) * 1e3
         self._statistics.processed(now, len(faces), stages)
-
-    def _refuse(self, reason: str) -> None:
-        self._statistics.refused(reason)
-        self.get_logger().warning(f"image skipped: {reason}", throttle_duration_sec=1.0)
 
     # Services and parameters
 
@@ -294,9 +293,11 @@ class PerceptionNode(LifecycleNode):
             "frames per second": f"{self._statistics.rate(now):.1f}",
             "faces": self._statistics.faces,
             "frames": self._statistics.frames,
-            "dropped frames": self._worker.mailbox.dropped if self._worker else 0,
+            "dropped frames": self._statistics.dropped_frames,
             "bad frames": self._statistics.bad_frames,
             "last bad frame": self._statistics.last_bad,
+            "failed frames": self._statistics.failed_frames,
+            "last failed frame": self._statistics.last_failed,
         }
         values |= {f"median ms {stage}": f"{ms:.1f}" for stage, ms in self._statistics.median_ms(now).items()}
         if self._analyzer is not None:
@@ -309,7 +310,8 @@ class PerceptionNode(LifecycleNode):
             self.get_fully_qualified_name(),
             self._problem,
             shown,
-            self._statistics.silence(now),
+            self._statistics,
+            now,
             self._settings.silence_warn_s,
             topic,
             values,
