@@ -57,6 +57,36 @@ class FrameWorker:
             self._handle(frame)
 
 
+class StreamClock:
+    """The time of a stream's frames: that of their stamps, or of their arrival where the stamps are of no use.
+
+    Faces age by this time, so stamps that stay at 0 or stand still would keep every lost face for ever. The first frame
+    that shows such stamps turns the stream to arrival times for good, for the two clocks must never mix.
+    """
+
+    STILL_FRAMES = 5  # so many equal stamps in a row stand still; a few may be one frame that was sent again
+
+    def __init__(self) -> None:
+        self._by_arrival = False
+        self._last_stamp: float | None = None
+        self._equal = 0
+
+    def read(self, stamp: float, arrival: float) -> tuple[float, bool]:
+        """The next frame's time in seconds.
+
+        Returns:
+            The time, and whether it is the first of its clock: times before it are not comparable.
+        """
+        if self._by_arrival:
+            return arrival, False
+        self._equal = self._equal + 1 if stamp == self._last_stamp else 0
+        first, self._last_stamp = self._last_stamp is None, stamp
+        if stamp == 0 or self._equal >= self.STILL_FRAMES:
+            self._by_arrival = True
+            return arrival, True
+        return stamp, first
+
+
 @dataclass
 class StreamStatistics:
     """Counts and latencies of a stream; times are seconds of one monotonic clock. Threads may read while one writes.

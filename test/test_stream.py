@@ -2,7 +2,7 @@
 
 import threading
 
-from face_mtl_ros.stream import FrameWorker, NewestFrame, StreamStatistics
+from face_mtl_ros.stream import FrameWorker, NewestFrame, StreamClock, StreamStatistics
 
 
 def test_a_slow_reader_gets_the_newest_frame_and_the_others_count_as_dropped():
@@ -32,6 +32,27 @@ def test_close_wakes_a_waiting_reader():
     mailbox.close()
     reader.join(10)
     assert result == [None]
+
+
+def test_frames_have_their_stamps_time():
+    clock = StreamClock()
+    stamps = [7.0, 7.5, 7.5, 7.5, 7.6, 3.0]  # repeated at times, and begun anew
+    assert [clock.read(stamp, 100.0 + i) for i, stamp in enumerate(stamps)] == [
+        (stamp, i == 0) for i, stamp in enumerate(stamps)
+    ]
+
+
+def test_frames_without_a_stamp_have_the_time_of_their_arrival_for_good():
+    clock = StreamClock()
+    read = [clock.read(stamp, 100.0 + i) for i, stamp in enumerate([7.0, 0.0, 0.0, 8.0])]
+    assert read == [(7.0, True), (101.0, True), (102.0, False), (103.0, False)]
+    assert StreamClock().read(0.0, 100.0) == (100.0, True)
+
+
+def test_stamps_that_stand_still_turn_the_stream_to_arrival_times():
+    clock = StreamClock()
+    read = [clock.read(7.0, 100.0 + i) for i in range(7)]
+    assert read == [(7.0, True), *[(7.0, False)] * 4, (105.0, True), (106.0, False)]
 
 
 def test_statistics_look_back_over_the_window_only():

@@ -20,7 +20,7 @@ from ..analyzer import FaceAnalyzer
 from ..bundle.files import BundleError
 from ..runtime.engine import EngineError
 from ..runtime.predictor import Predictor
-from ..stream import FrameWorker, StreamStatistics
+from ..stream import FrameWorker, StreamClock, StreamStatistics
 from ..vision.detectors import DetectorError
 from ..vision.drawing import draw
 from ..vision.encodings import ImageError
@@ -51,6 +51,7 @@ class PerceptionNode(LifecycleNode):
         self._enabled = True
         self._subscription: Subscription | None = None
         self._worker: FrameWorker | None = None
+        self._clock = StreamClock()
         self._statistics = StreamStatistics()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._faces = self.create_lifecycle_publisher(FaceAttributesArray, "face_attributes", 10)
@@ -140,6 +141,7 @@ class PerceptionNode(LifecycleNode):
 
     def _start(self) -> None:
         kind = CompressedImage if self._settings.image_transport == "compressed" else Image
+        self._clock = StreamClock()
         self._statistics.begin()
         self._worker = FrameWorker(lambda frame: self._read(*frame))
         mailbox = self._worker.mailbox
@@ -180,7 +182,10 @@ class PerceptionNode(LifecycleNode):
         analyzer, settings = self._analyzer, self._settings
         if analyzer is None:
             return  # the node was cleaned up since the frame came
-        faces, version = analyzer.track(image, stamp_seconds(header))
+        seconds, is_first = self._clock.read(stamp_seconds(header), arrival)
+        if is_first:
+            analyzer.tracker.reset()
+        faces, version = analyzer.track(image, seconds)
         height, width = image.shape[:2]
         message = faces_to_message(faces, header, width, height, version, settings.publish_embedding)
         message.latency_ms = (time.monotonic() - arrival) * 1e3
