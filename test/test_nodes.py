@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
 
+import face_mtl_ros  # noqa: E402
 from face_mtl_ros.nodes.conversions import array_to_image  # noqa: E402
 from face_mtl_ros.nodes.interfaces import FaceAttributesArray, GetModel, SetModel  # noqa: E402
 from face_mtl_ros.nodes.processes import node_process  # noqa: E402
@@ -358,11 +360,10 @@ node.FaceAnalyzer.track = lambda self, image, stamp: 1 / 0 if len(image) == 100 
     with defective_perception(defect, parameters) as process:
         watcher.ready()
         watcher.publish_until(lambda: watcher.level() == DiagnosticStatus.OK, "OK", PICTURE)
-        warned = lambda why: (
-            lambda: (  # noqa: E731
-                watcher.level() == DiagnosticStatus.WARN and why in watcher.status().message
-            )
-        )
+
+        def warned(why):
+            return lambda: watcher.level() == DiagnosticStatus.WARN and why in watcher.status().message
+
         watcher.publish_until(warned("smell8"), "a warning of the encoding", PICTURE, encoding="smell8")
         assert watcher.value("failed frames") == "0"
         watcher.publish_until(lambda: watcher.level() == DiagnosticStatus.OK, "OK again", PICTURE)
@@ -421,11 +422,15 @@ def test_a_source_that_does_not_exist_ends_the_camera_with_a_word(watcher, tmp_p
         assert process.wait(TIMEOUT_S) == 1
 
 
-def test_nodes_without_the_messages_say_how_to_build_them(tmp_path):
-    import subprocess
-    import sys
-
-    code = "import sys; sys.modules['face_mtl_msgs'] = None\nimport face_mtl_ros.nodes.perception_node"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+@pytest.mark.parametrize("missing", ["sys.modules['face_mtl_msgs'] = None", "sys.path[:] = sources_alone"])
+def test_nodes_without_the_messages_say_how_to_build_them(missing):
+    root = Path(face_mtl_ros.__file__).parents[1]
+    code = f"""
+import sys
+sources_alone = [{str(root)!r}] + [path for path in sys.path if "face_mtl_msgs" not in path]
+{missing}
+import face_mtl_ros.nodes.perception_node
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert ended.returncode == 1
     assert "colcon build --base-paths" in ended.stderr and "Traceback" not in ended.stderr

@@ -5,7 +5,7 @@ BUILD_LINE = "colcon build --base-paths src/face_mtl_ros src/face_mtl_ros/face_m
 try:
     from face_mtl_msgs.msg import FaceAttribute, FaceAttributes, FaceAttributesArray, TaskInfo
     from face_mtl_msgs.srv import GetModel, SetModel
-except ModuleNotFoundError as error:
+except ImportError as error:  # beside the sources, the folder of the .msg files is an empty package of this name
     if (error.name or "").split(".")[0] != "face_mtl_msgs":
         raise
     raise SystemExit(
