@@ -1,8 +1,12 @@
 """The face-mtl command as a user meets it: output, exit status, and one clear line for a mistake."""
 
 import json
+import struct
 import subprocess
 import sys
+import types
+import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -56,7 +60,7 @@ def test_analyze_takes_crops_without_detection(capsys, random_bundle, tmp_path):
     face = json.loads(out)["faces"][0]
     assert status == 0
     assert face["roi"] == {"x_offset": 0, "y_offset": 0, "width": 48, "height": 48}
-    assert face["embedding"] == []
+    assert np.linalg.norm(face["embedding"]) == pytest.approx(1, abs=1e-3)
 
 
 def test_analyze_goes_on_behind_files_that_fail(capsys, random_bundle, portrait, tmp_path):
@@ -72,12 +76,37 @@ def test_analyze_goes_on_behind_files_that_fail(capsys, random_bundle, portrait,
         assert any(str(file) in line and reason in line for line in err.splitlines()), file
 
 
+def test_analyze_goes_on_behind_a_claim_of_too_many_pixels_and_a_closed_folder(
+    capsys, monkeypatch, random_bundle, portrait, tmp_path
+):
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    huge, closed = tmp_path / "huge.png", tmp_path / "closed"
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    huge.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    closed.mkdir()
+    real = Path.iterdir
+
+    def refuse(self):  # root may read every folder, so chmod would not do
+        if self == closed:
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    status, out, err = analyze(capsys, random_bundle, huge, closed, portrait)
+    assert status == 1
+    assert [json.loads(line)["path"] for line in out.splitlines()] == [str(portrait)]
+    assert f"{huge}: OpenCV refuses it" in err and f"{closed}: Permission denied" in err
+
+
 def test_analyze_takes_odd_pictures_and_folders(capsys, random_bundle, portrait, tmp_path):
     pillow = pytest.importorskip("PIL.Image", reason="writes the CMYK picture")
     folder = tmp_path / "odd"
     folder.mkdir()
     pillow.fromarray(cv2.imread(str(portrait))[..., ::-1].copy()).convert("CMYK").save(folder / "cmyk.jpg")
-    pillow.new("L", (1, 1)).save(folder / "one.png")
+    pillow.new("L", (1, 1)).save(folder / "one.pgm")
     status, out, _ = analyze(capsys, random_bundle, folder)
     lines = [json.loads(line) for line in out.splitlines()]
     assert status == 0
@@ -116,6 +145,47 @@ def test_wrong_usage_ends_with_2(arguments):
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--task", "mood", "--data", "foo"], "--data foo: expected NAME=ROOT"),
+        (["train", "--task", "mood", "--data", "foo=/data"], "dataset 'foo' is unknown; choose one of ferplus"),
+        (["evaluate", "--task", "gender", "--dataset", "foo", "--root", "/data"], "dataset 'foo' is unknown"),
+    ],
+)
+def test_a_dataset_that_cannot_be_meant_ends_with_2(capsys, random_bundle, arguments, says):
+    pytest.importorskip("torchmetrics", reason="these commands need the train extra")
+    status, _, err = run(capsys, *arguments, "--model", random_bundle.root)
+    assert status == 2 and says in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["pretrain", "--output", "OUT", "--data", "folder=/data"], "torch"),
+        (["train", "--model", "OUT", "--task", "mood", "--data", "folder=/data"], "torch"),
+        (["evaluate", "--model", "OUT", "--task", "mood", "--dataset", "folder", "--root", "/data"], "torchmetrics"),
+        (["bench"], "openvino"),
+    ],
+)
+def test_a_missing_package_is_one_line_with_its_remedy(tmp_path, arguments, missing):
+    """In a process of its own, where nothing has imported the package yet."""
+    code = (
+        "import importlib.abc, sys\n"
+        "class Missing(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {missing!r}: raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from face_mtl_ros.cli import main\n"
+        f"sys.exit(main({arguments!r}))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert f"needs {missing}, which is not installed: pip install 'face_mtl_ros[train]'" in last
+    assert "bash tools/setup.sh test" in last
+
+
 def test_models_verify_and_list(capsys, random_bundle):
     status, out, _ = run(capsys, "models", "verify", random_bundle.root)
     assert status == 0 and f"{random_bundle.version} is whole" in out
@@ -136,6 +206,29 @@ def test_doctor_says_what_is_here(capsys, monkeypatch, random_bundle):
     status, out, _ = run(capsys, "doctor")
     assert status == 0
     assert "engine openvino: CPU" in out and "detector haar: ready" in out and "detector yunet: not here" in out
+
+
+def test_doctor_s_status_is_that_of_what_auto_takes(capsys, monkeypatch, random_bundle, tmp_path):
+    from face_mtl_ros.runtime.engine import EngineError
+    from face_mtl_ros.vision.detectors import yunet_path
+
+    monkeypatch.setattr("face_mtl_ros.cli.doctor.locate_bundle", lambda: random_bundle.root)
+    lacking = {"openvino"}
+
+    def make_engine(bundle, name):
+        if name in lacking:
+            raise EngineError(f"{name} is not installed")
+        return types.SimpleNamespace(device="cpu", precision="fp32")
+
+    monkeypatch.setattr("face_mtl_ros.cli.doctor.make_engine", make_engine)
+    assert run(capsys, "doctor")[0] == 0  # auto takes torch
+    lacking.add("auto")
+    assert run(capsys, "doctor")[0] == 1
+    lacking.clear()
+    yunet_path().parent.mkdir(parents=True)
+    yunet_path().write_bytes(b"corrupt")
+    status, out, _ = run(capsys, "doctor")
+    assert status == 1 and "detector auto: not here" in out and "detector haar: ready" in out
 
 
 def test_bench_prints_one_object(capsys):

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from .. import __version__
 
+# What may be missing from an installation that otherwise works: perception needs one engine, training needs torch.
+OPTIONAL = ("kornia", "onnx", "openvino", "torch", "torchmetrics")
+
 
 class UsageError(ValueError):
     """The command line's words do not go together; ends with status 2."""
@@ -38,6 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"face-mtl {args.command}: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in OPTIONAL:
+            raise
+        print(
+            f"face-mtl {args.command}: needs {missing}, which is not installed: pip install 'face_mtl_ros[train]', or "
+            "in a checkout bash tools/setup.sh test",
+            file=sys.stderr,
+        )
+        return 1
     except (ValueError, RuntimeError, OSError) as error:
         # Errors that are the user's to mend; anything else is a defect and shows its traceback.
         print(f"face-mtl {args.command}: {error}", file=sys.stderr)

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,11 +12,11 @@ import numpy as np
 
 from ..analyzer import Attribute, Face, FaceAnalyzer
 from ..bundle.locate import DEFAULT_MODEL
-from ..datasets.folder import PICTURES
 from ..runtime.engines import ENGINES
 from ..vision.alignment import CROP_SIZE
 from ..vision.detectors import DETECTORS
 from ..vision.drawing import draw
+from ..vision.sources import PICTURE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def read_picture(file: Path) -> np.ndarray:
     """A picture file as uint8 (h, w, 3) BGR, turned upright as its EXIF data say.
 
     Raises:
-        PictureError: missing, empty, unreadable, or no picture.
+        PictureError: missing, empty, unreadable, no picture, or larger than OpenCV takes.
     """
     try:
         data = file.read_bytes()
@@ -73,20 +72,25 @@ def read_picture(file: Path) -> np.ndarray:
         raise PictureError(f"{file}: {error.strerror}") from error
     if not data:
         raise PictureError(f"{file}: the file is empty")
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise PictureError(f"{file}: OpenCV refuses it: {error.err}") from error
     if picture is None:
         raise PictureError(f"{file}: not a picture that OpenCV can read")
     return picture
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    pictures = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PICTURES]
+def _files(path: Path) -> list[Path]:
+    try:
+        if not path.is_dir():
+            return [path]
+        pictures = [file for file in sorted(path.iterdir()) if file.suffix.lower() in PICTURE_SUFFIXES]
+    except OSError as error:
+        raise PictureError(f"{path}: {error.strerror}") from error
     if not pictures:
-        raise PictureError(f"{path}: the folder has no pictures in it ({', '.join(sorted(PICTURES))})")
-    yield from pictures
+        raise PictureError(f"{path}: the folder has no pictures in it ({', '.join(PICTURE_SUFFIXES)})")
+    return pictures
 
 
 def _analyze(analyzer: FaceAnalyzer, file: Path, args: argparse.Namespace) -> None:
@@ -112,9 +116,9 @@ def _crop_as_face(analyzer: FaceAnalyzer, picture: np.ndarray) -> Face:
     height, width = grey.shape
     shrinks = max(height, width) > CROP_SIZE
     crop = cv2.resize(grey, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    attributes = analyzer.read_crops(crop[None])[0]
+    attributes, embeddings = analyzer.read_crops(crop[None])
     box = np.array([0, 0, width, height], np.float32)
-    return Face("0", box, 1.0, np.empty((0, 2), np.float32), attributes, crop)
+    return Face("0", box, 1.0, np.empty((0, 2), np.float32), attributes[0], crop, embeddings[0])
 
 
 def _face_json(face: Face, embedding: bool) -> dict:

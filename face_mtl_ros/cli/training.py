@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from ..networks.presets import PRESETS
+from ..runtime.engines import ENGINES
+from . import UsageError
 
 
 def add_parsers(commands) -> None:
@@ -43,7 +45,7 @@ def add_parsers(commands) -> None:
     evaluate.add_argument("--dataset", required=True, help="ferplus, lfw-gender, utkface or folder")
     evaluate.add_argument("--root", type=Path, required=True, help="the dataset's folder")
     evaluate.add_argument("--split", default="val", choices=["train", "val", "test", "all"])
-    evaluate.add_argument("--engine", default="torch", help="auto, openvino or torch")
+    evaluate.add_argument("--engine", choices=ENGINES, default="torch")
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=run_evaluate)
 
@@ -79,14 +81,12 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     from ..bundle.bundle import load_bundle
-    from ..datasets.registry import read_dataset
     from ..runtime.engines import make_engine
     from ..runtime.predictor import Predictor
     from ..training.production import evaluate_column
 
     bundle = load_bundle(args.model)
-    options = {"task": args.task} if args.dataset == "folder" else {}
-    dataset = read_dataset(args.dataset, args.root, args.split, **options)
+    dataset = _read_one(args.dataset, args.root, args.split, args.task)
     predictor = Predictor(bundle, make_engine(bundle, args.engine))
     scores = evaluate_column(predictor, args.task, dataset)
     result = {
@@ -112,17 +112,23 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _read(data: list[str], split: str, task: str = "label") -> list:
-    """The datasets of the NAME=ROOT arguments; a folder's classes are those of the task."""
-    from ..datasets.registry import read_dataset
-
+    """The datasets of the NAME=ROOT arguments."""
     datasets = []
     for entry in data:
         name, equals, root = entry.partition("=")
         if not equals:
-            raise ValueError(f"--data {entry}: expected NAME=ROOT, such as ferplus=/data/ferplus")
-        options = {"task": task} if name == "folder" else {}
-        datasets.append(read_dataset(name, Path(root), split, **options))
+            raise UsageError(f"--data {entry}: expected NAME=ROOT, such as ferplus=/data/ferplus")
+        datasets.append(_read_one(name, Path(root), split, task))
     return datasets
+
+
+def _read_one(name: str, root: Path, split: str, task: str):
+    """A dataset by name; a folder's classes are those of the task."""
+    from ..datasets.registry import READERS, read_dataset
+
+    if name not in READERS:
+        raise UsageError(f"dataset '{name}' is unknown; choose one of {', '.join(READERS)}")
+    return read_dataset(name, root, split, **({"task": task} if name == "folder" else {}))
 
 
 def _recipe(args: argparse.Namespace):
