@@ -18,13 +18,13 @@ class CameraNode(Node):
 
     def __init__(self):
         super().__init__("camera")
-        settings = NodeParameters(self, CameraSettings).read()
+        settings = NodeParameters(self, CameraSettings, read_only=True).read()
         self._source = open_source(settings.source, settings.width, settings.height, settings.rate, settings.loop)
         self._frame_id = settings.frame_id
         self._images = self.create_publisher(Image, "image_raw", qos_profile_sensor_data)
-        self.create_timer(1.0 / settings.rate, self._publish)
+        self.create_timer(1.0 / self._source.fps, self._publish)
         self.get_logger().info(
-            f"publishing {settings.source} on {self._images.topic_name} at {settings.rate:g} frames a second"
+            f"publishing {settings.source} on {self._images.topic_name} at {self._source.fps:g} frames a second"
         )
 
     def close(self) -> None:

@@ -55,7 +55,7 @@ class CameraSettings(Settings):
     """The camera node's parameters."""
 
     source: str = Field("demo", description="A picture, folder, video, device (0 or /dev/video0), or demo.")
-    rate: float = Field(30.0, gt=0.0, le=1000.0, description="Frames a second.")
+    rate: float = Field(30.0, ge=0.0, le=1000.0, description="Frames a second; 0: the source's own.")
     loop: bool = Field(True, description="Whether to start again at the end of the source.")
     width: int = Field(0, ge=0, le=16384, description="Width of the frames in pixels; 0: the source's own.")
     height: int = Field(0, ge=0, le=16384, description="Height of the frames in pixels; 0: the source's own.")
@@ -68,15 +68,17 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 class NodeParameters(Generic[SettingsT]):
     """Declares a Settings class on a node and reads it back.
 
+    With `read_only`, for a node that reads its parameters once, no parameter can be set afterwards.
+
     A value from outside (command line, YAML file) that is of the wrong type or out of range does not stop the node:
     it is remembered, and `read` raises it until the parameter is set to a valid value.
     """
 
-    def __init__(self, node: Node, settings: type[SettingsT]):
+    def __init__(self, node: Node, settings: type[SettingsT], read_only: bool = False):
         self._node, self._settings = node, settings
         self._refused: dict[str, str] = {}
         for name, info in settings.model_fields.items():
-            descriptor = _descriptor(name, info)
+            descriptor = _descriptor(name, info, read_only)
             try:
                 node.declare_parameter(name, info.default, descriptor)
             except (InvalidParameterTypeException, InvalidParameterValueException) as error:
@@ -128,19 +130,25 @@ def _is_live(info: FieldInfo) -> bool:
     return isinstance(extra, dict) and bool(extra.get("live"))
 
 
-def _descriptor(name: str, info: FieldInfo) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(name=name, description=info.description or "")
+def _descriptor(name: str, info: FieldInfo, read_only: bool) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(name=name, description=info.description or "", read_only=read_only)
     constraints = []
     if get_origin(info.annotation) is Literal:
         constraints.append("one of " + ", ".join(get_args(info.annotation)))
-    if not _is_live(info):
+    if not (_is_live(info) or read_only):
         constraints.append("takes effect when the node is configured")
     descriptor.additional_constraints = "; ".join(constraints)
-    bounds = {type(item): item for item in info.metadata}
-    low = bounds.get(annotated_types.Ge)
-    high = bounds.get(annotated_types.Le)
-    if low and high and info.annotation is int:
-        descriptor.integer_range = [IntegerRange(from_value=low.ge, to_value=high.le)]
-    elif low and high and info.annotation is float:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low.ge, to_value=high.le)]
+    low = high = None
+    for item in info.metadata:
+        if isinstance(item, annotated_types.Ge):
+            low = item.ge
+        elif isinstance(item, annotated_types.Gt):
+            # ROS's ranges include their ends; a float's end itself is refused when the value is validated.
+            low = item.gt + 1 if info.annotation is int else item.gt
+        elif isinstance(item, annotated_types.Le):
+            high = item.le
+    if low is not None and high is not None and info.annotation is int:
+        descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
+    elif low is not None and high is not None and info.annotation is float:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
     return descriptor
