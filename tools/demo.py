@@ -1,6 +1,6 @@
 """make demo: camera and perception as two processes, and each message on /face_attributes as a line of JSON on stdout.
 
-Exit status 1 when no face was ever published.
+Exit status 1 when no face was ever published, or when the perception node cannot work or ends.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import ExternalShutdownException
 from sensor_msgs.msg import Image
 
@@ -27,14 +28,16 @@ START_TIMEOUT_S = 600  # a bound for a very slow machine: a node that ends ends 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", default="", help="picture, folder, video or device; empty: the bundled stream")
+    parser.add_argument("--model", default="default", help="model bundle: a folder or a name")
     parser.add_argument("--seconds", type=float, default=10, help="how long, from the first message on")
     args = parser.parse_args()
     # A domain of its own on this machine alone, unless the caller chose one, so that no robot nearby hears the demo.
     os.environ.setdefault("ROS_DOMAIN_ID", "76")
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     listener = Listener()
+    problem = ""
     with (
-        node_process("perception_node") as perception,
+        node_process("perception_node", {"model": _yaml_string(args.model)}) as perception,
         node_process("camera_node", {"source": _yaml_string(args.source or "demo")}) as camera,
     ):
         started = time.monotonic()
@@ -43,10 +46,14 @@ def main() -> int:
                 rclpy.spin_once(listener.node, timeout_sec=0.1)
             except (KeyboardInterrupt, ExternalShutdownException):  # Ctrl-C or a kill: what was seen until now counts
                 break
+            problem = listener.problem
+            if perception.poll() is not None:
+                problem = f"the perception node ended with exit status {perception.returncode}; the log above says why"
+            if problem:
+                break
             now = time.monotonic()
             if listener.first is None:
-                ended = perception.poll() is not None or camera.poll() not in (None, 0)
-                if ended or now - started > START_TIMEOUT_S:
+                if camera.poll() not in (None, 0) or now - started > START_TIMEOUT_S:
                     break
             elif now - listener.first > args.seconds:
                 break
@@ -56,6 +63,9 @@ def main() -> int:
         cv2.imwrite(str(PICTURE), listener.picture)
         print(f"annotated picture: {PICTURE}", file=sys.stderr)
     print(f"{listener.messages} messages, {listener.faces} faces in them", file=sys.stderr)
+    if problem:
+        print(f"demo: {problem}", file=sys.stderr)
+        return 1
     if not listener.faces:
         print("demo: no face was published; the log above says why", file=sys.stderr)
         return 1
@@ -71,8 +81,10 @@ class Listener:
         self.first: float | None = None
         self.messages = self.faces = self._most = 0
         self.picture = None
+        self.problem = ""  # why the perception node cannot work: one that fails to configure stays alive
         self._seen: dict[tuple[int, int], int] = {}
         self.node.create_subscription(FaceAttributesArray, "face_attributes", self._on_faces, 10)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.node.create_subscription(Image, "face_attributes/image", self._on_picture, 1)
 
     def close(self) -> None:
@@ -85,6 +97,11 @@ class Listener:
         self.faces += len(message.faces)
         self._seen[message.header.stamp.sec, message.header.stamp.nanosec] = len(message.faces)
         print(json.dumps(as_json(message)), flush=True)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == "perception: faces" and status.level == DiagnosticStatus.ERROR:
+                self.problem = status.message
 
     def _on_picture(self, message: Image) -> None:
         faces = self._seen.get((message.header.stamp.sec, message.header.stamp.nanosec), 0)
