@@ -51,7 +51,7 @@ class PerceptionNode(LifecycleNode):
         self._enabled = True
         self._subscription: Subscription | None = None
         self._worker: FrameWorker | None = None
-        self._clock = StreamClock()
+        self._stream_clock = StreamClock()
         self._statistics = StreamStatistics()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._faces = self.create_lifecycle_publisher(FaceAttributesArray, "face_attributes", 10)
@@ -141,7 +141,7 @@ class PerceptionNode(LifecycleNode):
 
     def _start(self) -> None:
         kind = CompressedImage if self._settings.image_transport == "compressed" else Image
-        self._clock = StreamClock()
+        self._stream_clock = StreamClock()
         self._statistics.begin()
         self._worker = FrameWorker(lambda frame: self._read(*frame))
         mailbox = self._worker.mailbox
@@ -182,7 +182,7 @@ class PerceptionNode(LifecycleNode):
         analyzer, settings = self._analyzer, self._settings
         if analyzer is None:
             return  # the node was cleaned up since the frame came
-        seconds, is_first = self._clock.read(stamp_seconds(header), arrival)
+        seconds, is_first = self._stream_clock.read(stamp_seconds(header), arrival)
         if is_first:
             analyzer.tracker.reset()
         faces, version = analyzer.track(image, seconds)
