@@ -10,6 +10,7 @@ pytest.importorskip("kornia", reason="augmentation needs kornia, which the train
 from face_mtl_ros.bundle.bundle import load_bundle  # noqa: E402
 from face_mtl_ros.datasets.augmentation import Augmentation, plain  # noqa: E402
 from face_mtl_ros.datasets.registry import read_dataset  # noqa: E402
+from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
 from face_mtl_ros.training.corpus import Corpus  # noqa: E402
 from face_mtl_ros.training.evaluation import evaluate  # noqa: E402
 from face_mtl_ros.training.loop import Recipe, fit  # noqa: E402
@@ -71,6 +72,38 @@ def test_an_encoder_learns_on_small_crops_first_and_is_trained_further(pictures,
             np.testing.assert_allclose(second.encoder[name], weights, atol=1e-6)
     with pytest.raises(ValueError, match="preset 'compact', not 'paper'"):
         make_encoder(tmp_path / "third", "tiny", "paper", data, still, make, quiet, start=first.root)
+
+
+BRIEF = Recipe(epochs=0.01, batch=8)  # a single step
+
+
+def test_an_encoder_does_not_replace_a_bundle_unless_forced(pictures, tmp_path):
+    data, root = [read_dataset("folder", pictures, "train")], tmp_path / "bundle"
+    older = write_random_bundle(root, "compact", {"label": (["disc", "stripes"], [])})
+    with pytest.raises(ValueError, match=f"{root} holds a bundle already.*--force"):
+        make_encoder(root, "tiny", "compact", data, BRIEF, "face-mtl pretrain", quiet)
+    assert load_bundle(root).version == older.version
+    newer = make_encoder(root, "tiny", "compact", data, BRIEF, "face-mtl pretrain", quiet, force=True)
+    assert newer.manifest.name == "tiny" and not newer.manifest.columns
+
+
+def test_a_column_whose_evaluation_is_killed_leaves_the_old_bundle_and_can_be_made_again(
+    pictures, tmp_path, monkeypatch
+):
+    train, val = read_dataset("folder", pictures, "train"), read_dataset("folder", pictures, "val")
+    root, lines = tmp_path / "bundle", []
+    older = write_random_bundle(root, "compact", {})
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("face_mtl_ros.training.production.evaluate_column", kill)
+        make_column(root, "label", [], [train], [val], BRIEF, "face-mtl train", quiet)
+    assert load_bundle(root).version == older.version
+    made = make_column(root, "label", [], [train], [val], BRIEF, "face-mtl train", lines.append)
+    assert "resuming" in lines[0]
+    assert made.manifest.column("label").metrics["folder/val/n"] == len(val)
 
 
 class Line(torch.nn.Module):

@@ -19,6 +19,7 @@ def add_parsers(commands) -> None:
     pretrain.add_argument("--preset", choices=list(PRESETS), default="compact")
     pretrain.add_argument("--name", default="default", help="the new bundle's name")
     pretrain.add_argument("--output", type=Path, required=True, help="folder of the new bundle")
+    pretrain.add_argument("--force", action="store_true", help="replace the bundle in that folder, with its columns")
     pretrain.add_argument("--from", dest="start", type=Path, metavar="MODEL", help="train the encoder of MODEL further")
     pretrain.add_argument(
         "--half-size",
@@ -65,7 +66,9 @@ def run_pretrain(args: argparse.Namespace) -> int:
     from ..training.production import make_encoder
 
     datasets = _read(args.data, "train")
-    bundle = make_encoder(args.output, args.name, args.preset, datasets, _recipe(args), _command(), _report, args.start)
+    bundle = make_encoder(
+        args.output, args.name, args.preset, datasets, _recipe(args), _command(), _report, args.start, args.force
+    )
     _report(f"encoder written to {bundle.root}, version {bundle.version}")
     return 0
 

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..bundle.bundle import Bundle, load_bundle, with_column, write_manifest
+from ..bundle.bundle import MANIFEST, Bundle, load_bundle, with_column, write_manifest
 from ..bundle.files import write_tensors
 from ..bundle.manifest import ColumnRecord, EncoderRecord, Manifest, Preprocessing, Provenance
 from ..bundle.network import build_network, to_numpy
@@ -46,15 +46,22 @@ def make_encoder(
     command: str,
     report: Callable,
     start: Path | None = None,
+    force: bool = False,
 ) -> Bundle:
     """Pre-train an encoder on all tasks that the datasets label and write it as a bundle without columns.
 
     Args:
         start: a bundle whose encoder is trained further, instead of random weights.
+        force: replace the bundle that `output` holds; its columns go with the encoder that they were trained beside.
 
     Raises:
-        ValueError: the bundle to start from is of another preset.
+        ValueError: there is a bundle already, or the one to start from is of another preset.
     """
+    if (output / MANIFEST).exists() and not force:
+        raise ValueError(
+            f"{output} holds a bundle already, whose encoder and columns would be lost: pass another --output, or "
+            "--force to replace it"
+        )
     weights = None
     if start is not None:
         older = load_bundle(start)
@@ -89,25 +96,27 @@ def make_column(
 ) -> Bundle:
     """Train a column beside the bundle's older ones and add it to the bundle, with its validation figures.
 
-    The older weight files stay as they are. The manifest is written last, so a training that is killed leaves the old
-    bundle, and run again it goes on from its checkpoint.
+    The older weight files stay as they are. The manifest is written once, last, so a training or evaluation that is
+    killed leaves the old bundle, and run again it goes on from its checkpoint.
     """
-    network = build_network(load_bundle(root))
+    bundle = load_bundle(root)
+    network = build_network(bundle)
     corpus = Corpus(datasets, [task], recipe.smoothing)
     checkpoint = _checkpoint(root, task)
     column, budgets = train_column(network, task, sources, corpus, recipe, checkpoint, report)
+    weights = to_numpy(column)
     record = ColumnRecord(
         task=task,
         labels=list(corpus.classes[task]),
         values=list(AGE_VALUES) if corpus.classes[task] == AGES else None,
         unit="years" if corpus.classes[task] == AGES else "",
         sources=sources,
-        file=write_tensors(root, f"columns/{task}.safetensors", to_numpy(column)),
+        file=write_tensors(root, f"columns/{task}.safetensors", weights),
         provenance=_provenance(datasets, recipe, budgets, command),
     )
-    write_manifest(root, with_column(load_bundle(root).manifest, record))
-    bundle = load_bundle(root)
-    predictor = Predictor(bundle, TorchEngine(bundle, "cpu"))
+    # Evaluated in memory: what a manifest lists has its figures.
+    grown = replace(bundle, manifest=with_column(bundle.manifest, record), columns={**bundle.columns, task: weights})
+    predictor = Predictor(grown, TorchEngine(grown, "cpu"))
     metrics: dict[str, float] = {}
     for dataset in validation:
         scores = evaluate_column(predictor, task, dataset)
@@ -116,7 +125,7 @@ def make_column(
         metrics |= {f"{prefix}/n": scores.n, f"{prefix}/accuracy": scores.accuracy}
         metrics |= {f"{prefix}/macro_f1": scores.macro_f1, f"{prefix}/ece": scores.ece}
     record = record.model_copy(update={"metrics": metrics})
-    write_manifest(root, with_column(bundle.manifest, record))
+    write_manifest(root, with_column(load_bundle(root).manifest, record))
     checkpoint.unlink(missing_ok=True)
     return load_bundle(root)
 
