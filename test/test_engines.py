@@ -126,6 +126,34 @@ def test_what_cannot_be_had_is_named(bundle, options, complaint):
         make_engine(bundle, **options)
 
 
+@pytest.mark.parametrize(
+    ("device", "complaint"),
+    [
+        ("cuda:9", "'cuda:9' is not there: torch sees cuda:0, cuda:1;"),
+        ("cuda:x", "'cuda:x' is unknown"),
+        ("tpu", "cuda:N"),
+    ],
+)
+def test_a_cuda_device_that_is_not_there_is_named(bundle, monkeypatch, device, complaint):
+    torch = pytest.importorskip("torch", reason="the train extra installs it")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(EngineError, match=complaint):
+        make_engine(bundle, "torch", device=device)
+
+
+def test_torch_takes_the_threads_it_is_given(bundle):
+    torch = pytest.importorskip("torch", reason="the train extra installs it")
+    before = torch.get_num_threads()
+    try:
+        make_engine(bundle, "torch", device="cpu", threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+        make_engine(bundle, "torch", device="cpu")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_bundle_without_columns_says_so(tmp_path):
     bundle = write_random_bundle(tmp_path / "empty", "compact", {})
     with pytest.raises(EngineError, match="no column yet"):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import face_mtl_ros
+
 ROOT = Path(__file__).parents[1]
 MSGS = ROOT / "face_mtl_msgs"
 INTERFACES = sorted(p for p in MSGS.glob("*/*") if p.suffix in (".msg", ".srv", ".action"))
@@ -53,7 +55,7 @@ def test_manifests_are_valid_and_of_one_version():
     assert name == "face_mtl_ros"
     assert {"rclpy", "cv_bridge", "launch_ros", "face_mtl_msgs", "python3-opencv", "python3-numpy"} <= depends
     assert manifest(MSGS)[:2] == ("face_mtl_msgs", version)
-    assert ast.literal_eval(setup_arguments()["version"]) == version
+    assert ast.literal_eval(setup_arguments()["version"]) == version == face_mtl_ros.__version__
 
 
 def test_each_executable_has_its_module():

@@ -21,7 +21,7 @@ def make_engine(
     Args:
         name: "openvino", "torch", or "auto": OpenVINO where it is installed, else torch.
         device, precision: as the engine takes them.
-        threads: at most so many CPU threads; 0 leaves it to the engine.
+        threads: at most so many CPU threads; 0 leaves it to the engine. For torch they are the whole process's.
 
     Raises:
         EngineError: the engine is unknown, or cannot be had here; says what to install.
@@ -36,7 +36,7 @@ def make_engine(
     if chosen == "openvino":
         engine: Engine = OpenVinoEngine(bundle, device, precision, threads)
     else:
-        engine = TorchEngine(bundle, device, precision)
+        engine = TorchEngine(bundle, device, precision, threads)
     why = (
         " (auto: openvino is " + ("installed)" if chosen == "openvino" else "not installed)") if name == "auto" else ""
     )

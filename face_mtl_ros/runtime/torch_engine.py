@@ -1,5 +1,7 @@
 """The bundle in eager torch: the reference that the compiled engines are compared with, and CUDA without a compiler."""
 
+import re
+
 import numpy as np
 
 from ..bundle.bundle import Bundle
@@ -15,6 +17,8 @@ class TorchEngine:
         bundle: what to run.
         device: "cpu", "cuda", "cuda:1", or "auto" for CUDA where there is one.
         precision: "fp32" (on CUDA without TF32), "bf16", "fp16", or "auto", which is fp32 on a CPU and fp16 on CUDA.
+        threads: at most so many CPU threads for all of the process's torch, which knows no smaller scope; 0 leaves
+            them as they are.
 
     Raises:
         EngineError: torch or the device is missing, or the precision is unknown.
@@ -22,7 +26,7 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto"):
+    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto", threads: int = 0):
         try:
             import torch
 
@@ -35,14 +39,19 @@ class TorchEngine:
             ) from None
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device.split(":")[0] not in ("cpu", "cuda"):
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise EngineError(f"device '{device}' is unknown to engine 'torch'; use cpu, cuda or cuda:N")
         if device != "cpu" and not torch.cuda.is_available():
             raise EngineError(f"device '{device}' is not there: torch sees no CUDA device; use device 'cpu'")
+        if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
+            seen = ", ".join(f"cuda:{i}" for i in range(torch.cuda.device_count()))
+            raise EngineError(f"device '{device}' is not there: torch sees {seen}; use one of them")
         if precision == "auto":
             precision = "fp32" if device == "cpu" else "fp16"
         if precision not in PRECISIONS:
             raise EngineError(f"precision '{precision}' is unknown to engine 'torch'; use {', '.join(PRECISIONS)}")
+        if threads:
+            torch.set_num_threads(threads)
         self.device, self.precision = device, precision
         self._torch = torch
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
