@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +52,8 @@ class Face:
         landmarks: float32 (5, 2) pixels (right eye, left eye, nose tip, right and left corner of the mouth), or (0, 2).
         attributes: one a column, in the bundle's order.
         crop: uint8 (128, 128), the aligned grey crop that the network saw.
-        embedding: float32 (n,), empty unless the model has an embedding.
+        embedding: float32 (channels,) of length 1, the encoder's description of the crop: alike for like crops. It is
+            not trained to tell persons apart.
     """
 
     face_id: str
@@ -61,7 +62,7 @@ class Face:
     landmarks: np.ndarray
     attributes: tuple[Attribute, ...]
     crop: np.ndarray
-    embedding: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    embedding: np.ndarray
 
     def __getitem__(self, task: str) -> Attribute:
         """The attribute of a task; KeyError if the model has no such column."""
@@ -126,11 +127,11 @@ class FaceAnalyzer:
         stages.lap("detect")
         crops = _crops(image, detections)
         stages.lap("align")
-        attributes = self.read_crops(crops)
+        attributes, embeddings = self.read_crops(crops)
         stages.lap("infer")
         self.stage_ms = stages.ms
         ids = (str(i) for i in range(len(detections)))
-        return [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, strict=True)]
+        return [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, embeddings, strict=True)]
 
     def track(self, image: np.ndarray, stamp: float) -> tuple[list[Face], str]:
         """Read the faces of the next frame of a stream.
@@ -157,7 +158,7 @@ class FaceAnalyzer:
         detections = [track.detection for track in tracks]
         crops = _crops(image, detections)
         stages.lap("align")
-        probabilities = predictor.predict(crops) if len(crops) else {}
+        probabilities, embeddings = predictor.read(crops)
         for task, rows in probabilities.items():
             for track, row in zip(tracks, rows, strict=True):
                 row[:] = self.smoother.update(track.face_id, task, row, stamp)
@@ -165,14 +166,14 @@ class FaceAnalyzer:
         stages.lap("infer")
         self.stage_ms = stages.ms
         ids = (track.face_id for track in tracks)
-        faces = [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, strict=True)]
+        faces = [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, embeddings, strict=True)]
         return faces, predictor.bundle.version
 
-    def read_crops(self, crops: np.ndarray) -> list[tuple[Attribute, ...]]:
-        """Read aligned crops, uint8 (n, 128, 128), without detection: the attributes of each."""
+    def read_crops(self, crops: np.ndarray) -> tuple[list[tuple[Attribute, ...]], np.ndarray]:
+        """Read aligned crops, uint8 (n, 128, 128), without detection: attributes and embedding of each."""
         predictor = self.predictor
-        probabilities = predictor.predict(crops) if len(crops) else {}
-        return _attributes(predictor.bundle.manifest.columns, probabilities, len(crops))
+        probabilities, embeddings = predictor.read(crops)
+        return _attributes(predictor.bundle.manifest.columns, probabilities, len(crops)), embeddings
 
 
 class _Stopwatch:
@@ -216,11 +217,16 @@ def _attribute(column: ColumnRecord, probabilities: np.ndarray) -> Attribute:
 
 
 def _face(
-    face_id: str, detection: Detection, attributes: tuple[Attribute, ...], crop: np.ndarray, image: np.ndarray
+    face_id: str,
+    detection: Detection,
+    attributes: tuple[Attribute, ...],
+    crop: np.ndarray,
+    embedding: np.ndarray,
+    image: np.ndarray,
 ) -> Face:
     height, width = image.shape[:2]
     x, y, w, h = detection.box
     left, top = np.clip([x, y], 0, [width - 1, height - 1])
     right, bottom = np.clip([x + w, y + h], [left + 1, top + 1], [width, height])
     box = np.array([left, top, right - left, bottom - top], np.float32)
-    return Face(face_id, box, detection.confidence, detection.landmarks, attributes, crop)
+    return Face(face_id, box, detection.confidence, detection.landmarks, attributes, crop, embedding)

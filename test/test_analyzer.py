@@ -35,6 +35,7 @@ def test_a_portrait_has_one_face_with_every_attribute(analyzer):
         assert attribute.probabilities.sum() == pytest.approx(1, abs=1e-5)
         assert np.isnan(attribute.value)
     assert face["gender"].task == "gender"
+    assert np.linalg.norm(face.embedding) == pytest.approx(1, abs=1e-5)
     with pytest.raises(KeyError, match="no column 'age'"):
         face["age"]
 
@@ -99,7 +100,7 @@ def test_smoothing_does_not_mix_two_models(analyzer, random_bundle, tmp_path):
         analyzer.track(picture, i / 30)
     analyzer.predictor = analyzer.load_model(other.root)
     face = analyzer.track(picture, 0.2)[0][0]
-    expected = analyzer.read_crops(face.crop[None])[0][0].probabilities
+    expected = analyzer.read_crops(face.crop[None])[0][0][0].probabilities
     np.testing.assert_allclose(face["emotion"].probabilities, expected, atol=1e-6)
 
 

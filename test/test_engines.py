@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from face_mtl_ros.runtime.engine import EngineError
+from face_mtl_ros.runtime.engine import EMBEDDING, EngineError
 from face_mtl_ros.runtime.engines import make_engine
 from face_mtl_ros.runtime.graph import build_graph
 from face_mtl_ros.runtime.predictor import Predictor
@@ -45,7 +45,7 @@ def test_openvino_in_fp32_gives_what_torch_gives(tmp_path, preset):
     inputs = crops(2)
     reference = make_engine(bundle, "torch", device="cpu", precision="fp32").run(inputs)
     found = make_engine(bundle, "openvino", precision="fp32").run(inputs)
-    assert list(found) == list(reference) == list(columns)
+    assert list(found) == list(reference) == [*columns, EMBEDDING]
     for task, logits in reference.items():
         np.testing.assert_allclose(found[task], logits, rtol=2e-3, atol=2e-3, err_msg=task)
 
@@ -65,7 +65,7 @@ def test_the_graph_is_valid_onnx_with_a_dynamic_batch(bundle):
     graph = build_graph(bundle)
     onnx.checker.check_model(graph, full_check=True)
     assert graph.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
-    assert [output.name for output in graph.graph.output] == list(COLUMNS)
+    assert [output.name for output in graph.graph.output] == [*COLUMNS, EMBEDDING]
     assert "BatchNormalization" not in {node.op_type for node in graph.graph.node}
 
 

@@ -4,6 +4,8 @@ from typing import Protocol
 
 import numpy as np
 
+EMBEDDING = "encoder/embedding"  # the output beside the tasks'; no task's name has a slash
+
 
 class EngineError(RuntimeError):
     """An engine cannot be had here; the message says what is missing and what to install."""
@@ -29,6 +31,7 @@ class Engine(Protocol):
             crops: float32 (n, 1, 128, 128), normalised by vision.alignment.normalize, n >= 0.
 
         Returns:
-            Task to logits, float32 (n, classes). Not to be called from two threads at once.
+            Task to logits, float32 (n, classes), and EMBEDDING to the mean of the encoder's map over its places,
+            float32 (n, channels). Not to be called from two threads at once.
         """
         ...

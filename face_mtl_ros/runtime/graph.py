@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..bundle.bundle import Bundle, Tensors
 from ..networks.presets import Preset
 from ..networks.topology import INPUT_SIZE, Conv, column_layers, encoder_layers
+from .engine import EMBEDDING
 
 OPSET = 17  # what TensorRT 8.6, ONNX Runtime and OpenVINO all read
 INPUT = "crops"
@@ -19,11 +20,16 @@ BATCH_NORM_EPSILON = 1e-5
 
 
 def build_graph(bundle: Bundle) -> onnx.ModelProto:
-    """float32 crops (batch, 1, 128, 128) to one output of logits a task, float32 (batch, classes), named as it is."""
+    """float32 crops (batch, 1, 128, 128) to one output of logits a task, float32 (batch, classes), named as it is.
+
+    A last output, EMBEDDING, is the mean of the encoder's map over its places, float32 (batch, channels).
+    """
     graph = _Graph()
     encoded = INPUT
     for i, plan in enumerate(encoder_layers(bundle.preset)):
         encoded = graph.conv_layer(f"encoder/layers.{i}", encoded, plan, bundle.encoder, f"layers.{i}", bundle.preset)
+    pooled = graph.add("GlobalAveragePool", "encoder/pooled", [encoded])
+    graph.add("Flatten", EMBEDDING, [pooled], axis=1)
     activations: dict[str, list[str]] = {}
     for column in bundle.manifest.columns:
         sources = [activations[source] for source in column.sources]
@@ -34,6 +40,8 @@ def build_graph(bundle: Bundle) -> onnx.ModelProto:
         helper.make_tensor_value_info(column.task, TensorProto.FLOAT, ["batch", len(column.labels)])
         for column in bundle.manifest.columns
     ]
+    channels = encoder_layers(bundle.preset)[-1].outputs
+    outputs.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ["batch", channels]))
     made = helper.make_graph(graph.nodes, bundle.manifest.name, inputs, outputs, graph.constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="face_mtl_ros")
     model.ir_version = 8  # ONNX Runtime of the oldest supported Jetson reads no newer one

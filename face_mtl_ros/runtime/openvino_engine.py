@@ -6,8 +6,9 @@ import tempfile
 import numpy as np
 
 from ..bundle.bundle import Bundle
+from ..networks.topology import encoder_layers
 from ..paths import cache_dir
-from .engine import EngineError
+from .engine import EMBEDDING, EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class OpenVinoEngine:
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._input = INPUT
-        self._tasks = [column.task for column in bundle.manifest.columns]
-        self._classes = {column.task: len(column.labels) for column in bundle.manifest.columns}
+        self._outputs = {column.task: len(column.labels) for column in bundle.manifest.columns}
+        self._outputs[EMBEDDING] = encoder_layers(bundle.preset)[-1].outputs
         try:
             model = core.read_model(build_graph(bundle).SerializeToString())
             self._request = core.compile_model(model, device, settings).create_infer_request()
@@ -74,10 +75,10 @@ class OpenVinoEngine:
 
     def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
         if not len(crops):
-            return {task: np.empty((0, classes), np.float32) for task, classes in self._classes.items()}
+            return {name: np.empty((0, width), np.float32) for name, width in self._outputs.items()}
         # Shares the input's memory; the outputs are copied, for the request overwrites them at the next call.
         self._request.infer({self._input: np.ascontiguousarray(crops, np.float32)}, share_inputs=True)
-        return {task: self._request.get_tensor(task).data.copy() for task in self._tasks}
+        return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
 
 
 def _cache_settings() -> dict[str, str]:

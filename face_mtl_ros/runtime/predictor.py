@@ -6,7 +6,7 @@ import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..vision.alignment import normalize
-from .engine import Engine
+from .engine import EMBEDDING, Engine
 
 
 @dataclass(frozen=True)
@@ -17,18 +17,25 @@ class Predictor:
     engine: Engine
 
     def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """Run all columns on a batch of crops.
+        """Run all columns on a batch of crops: the first part of what `read` returns."""
+        return self.read(crops)[0]
+
+    def read(self, crops: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Run the encoder and all columns on a batch of crops.
 
         Args:
             crops: uint8 (n, 128, 128), as vision.alignment.align cuts them.
 
         Returns:
-            Task to probabilities, float32 (n, classes): softmax(logits / the column's temperature).
+            Task to probabilities, float32 (n, classes): softmax(logits / the column's temperature), and the embeddings,
+            float32 (n, channels) of length 1, whose product of two is the cosine of their angle.
         """
-        logits = self.engine.run(normalize(crops[:, None].astype(np.float32)))
-        return {
-            column.task: softmax(logits[column.task] / column.temperature) for column in self.bundle.manifest.columns
+        outputs = self.engine.run(normalize(crops[:, None].astype(np.float32)))
+        probabilities = {
+            column.task: softmax(outputs[column.task] / column.temperature) for column in self.bundle.manifest.columns
         }
+        embeddings = outputs[EMBEDDING]
+        return probabilities, embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
     def warm_up(self, largest: int = 4) -> None:
         """Run batches of 1 to `largest` faces once, so that the first frames don't pay for what engines prepare."""

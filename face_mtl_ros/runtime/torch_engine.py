@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from ..bundle.bundle import Bundle
-from .engine import EngineError
+from .engine import EMBEDDING, EngineError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -62,5 +62,6 @@ class TorchEngine:
         torch = self._torch
         with torch.inference_mode():
             inputs = torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(self.device, self._dtype)
-            logits = self._network(inputs)
-            return {task: values.float().cpu().numpy() for task, values in logits.items()}
+            encoded = self._network.encoder(inputs)
+            outputs = {**self._network.run_columns(encoded), EMBEDDING: encoded.mean((2, 3))}
+            return {name: values.float().cpu().numpy() for name, values in outputs.items()}
