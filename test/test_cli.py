@@ -198,7 +198,8 @@ def test_export_writes_a_graph_that_onnx_reads(capsys, random_bundle, tmp_path):
 
     status, _, _ = run(capsys, "export", "--model", random_bundle.root, "--output", tmp_path / "out")
     assert status == 0
-    assert [o.name for o in onnx.load(tmp_path / "out" / "model.onnx").graph.output] == ["emotion", "gender"]
+    outputs = [o.name for o in onnx.load(tmp_path / "out" / "model.onnx").graph.output]
+    assert outputs == ["emotion", "gender", "encoder/embedding"]
 
 
 def test_doctor_says_what_is_here(capsys, monkeypatch, random_bundle):
