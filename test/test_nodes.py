@@ -422,6 +422,17 @@ def test_a_source_that_does_not_exist_ends_the_camera_with_a_word(watcher, tmp_p
         assert process.wait(TIMEOUT_S) == 1
 
 
+def test_the_camera_at_its_source_s_own_rate_refuses_changes_that_it_would_ignore(watcher):
+    images: list[Image] = []
+    watcher.node.create_subscription(Image, "image_raw", watcher._note(images.append), qos_profile_sensor_data)
+    with node_process("camera_node", {"rate": 0.0}):
+        watcher.wait(lambda: images, "an image")
+        rate = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=5.0)
+        request = SetParameters.Request(parameters=[Parameter(name="rate", value=rate)])
+        result = watcher.call(SetParameters, "camera/set_parameters", request).results[0]
+        assert not result.successful and "read-only" in result.reason
+
+
 @pytest.mark.parametrize("missing", ["sys.modules['face_mtl_msgs'] = None", "sys.path[:] = sources_alone"])
 def test_nodes_without_the_messages_say_how_to_build_them(missing):
     root = Path(face_mtl_ros.__file__).parents[1]

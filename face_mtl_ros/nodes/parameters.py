@@ -2,7 +2,6 @@
 
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
-import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -138,15 +137,13 @@ def _descriptor(name: str, info: FieldInfo, read_only: bool) -> ParameterDescrip
     if not (_is_live(info) or read_only):
         constraints.append("takes effect when the node is configured")
     descriptor.additional_constraints = "; ".join(constraints)
-    low = high = None
+    bounds: dict[str, Any] = {}
     for item in info.metadata:
-        if isinstance(item, annotated_types.Ge):
-            low = item.ge
-        elif isinstance(item, annotated_types.Gt):
-            # ROS's ranges include their ends; a float's end itself is refused when the value is validated.
-            low = item.gt + 1 if info.annotation is int else item.gt
-        elif isinstance(item, annotated_types.Le):
-            high = item.le
+        bounds |= {bound: getattr(item, bound) for bound in ("ge", "gt", "le") if hasattr(item, bound)}
+    low, high = bounds.get("ge"), bounds.get("le")
+    if "gt" in bounds:
+        # ROS's ranges include their ends; a float's end itself is refused when the value is validated.
+        low = bounds["gt"] + (1 if info.annotation is int else 0)
     if low is not None and high is not None and info.annotation is int:
         descriptor.integer_range = [IntegerRange(from_value=low, to_value=high)]
     elif low is not None and high is not None and info.annotation is float:
