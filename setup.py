@@ -32,7 +32,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         *installed_files("launch", suffixes=(".py",)),
-        *installed_files("config", suffixes=(".yaml",)),
+        *installed_files("config", suffixes=(".yaml", ".xml")),
         *installed_files("models"),
     ],
     zip_safe=False,

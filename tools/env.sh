@@ -27,6 +27,9 @@ if [ -e "$_face_mtl_root/.venv/.stamps/run" ] && [ -n "$_face_mtl_messages" ]; t
     _face_mtl_prepend AMENT_PREFIX_PATH "$_face_mtl_root/install/face_mtl_msgs"
     _face_mtl_prepend LD_LIBRARY_PATH "$_face_mtl_root/install/face_mtl_msgs/lib"
     _face_mtl_prepend PYTHONPATH "${_face_mtl_messages%/face_mtl_msgs}"
+    # By itself Fast DDS loses most camera images; see the file.
+    [ -n "${FASTRTPS_DEFAULT_PROFILES_FILE:-}" ] ||
+        export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$_face_mtl_root/config/fastdds.xml}"
     _face_mtl_status=0
 else
     echo "face_mtl_ros is not set up yet. Run: bash $_face_mtl_root/tools/setup.sh run" >&2

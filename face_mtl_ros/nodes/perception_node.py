@@ -174,6 +174,8 @@ class PerceptionNode(LifecycleNode):
             self._statistics.refused(str(error))
             self.get_logger().warning(f"image skipped: {error}", throttle_duration_sec=1.0)
         except Exception as error:
+            if not self.context.ok():
+                return  # the process is ending, and nothing can be published any more
             # Whatever one frame brings about, the node has to read the next one; the log says what it was.
             self._statistics.failed(f"{type(error).__name__}: {error}")
             self.get_logger().error(f"frame failed: {traceback.format_exc()}", throttle_duration_sec=1.0)
