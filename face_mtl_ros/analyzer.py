@@ -141,14 +141,13 @@ class FaceAnalyzer:
             stamp: seconds, the frame's time; differences of stamps drive tracking and smoothing.
 
         Returns:
-            The faces with stable ids, longest seen first, and the version of the model. A face that the detector
-            missed, or had no time for, is read where it should be, for two frames in a row at most.
+            The faces that this frame shows, with stable ids, longest seen first, and the version of the model.
         """
         stages = _Stopwatch()
         found = self.detector.detect(image, [track.detection for track in self.tracker.tracks])
         stages.lap("detect")
         max_faces = self.max_faces  # read once: another thread may set it
-        tracks = self.tracker.update(_largest(found, max_faces), stamp)[:max_faces]
+        tracks = [track for track in self.tracker.update(_largest(found, max_faces), stamp) if not track.predicted]
         predictor = self.predictor  # read once: another thread may assign a new one
         if predictor is not self._smoothed:  # another model's labels must not enter the means
             self.smoother.forget(())

@@ -107,7 +107,7 @@ class HaarDetector:
         angles: degrees of roll at which pictures are searched; the cascade stands 15 degrees to either side.
         full_search_every: while faces are tracked, every so many frames parts of the full search are done as well.
         time_budget_ms: CPU time for a frame of a stream. Nothing is begun past it; tracked faces that are left out of
-            one frame come first in the next.
+            one frame are reported where they were expected, and come first in the next.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -165,6 +165,10 @@ class HaarDetector:
             candidates = self._search_stream(small, scale, previous)
         found = (self._detection(picture, candidate, previous or ()) for candidate in merge(candidates))
         detections = sorted((d for d in found if d is not None), key=lambda d: -d.confidence)
+        if previous:  # those there was no time for are where they were expected; they are looked for in the next frame
+            expected = [previous[face] for face in self._left_out]
+            here = [_as_candidate(d) for d in detections]
+            detections += [d for d in expected if not any(_same_face(_as_candidate(d), other) for other in here)]
         if detections:
             self._last_roll = detections[0].roll
         return detections
