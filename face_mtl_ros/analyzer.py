@@ -86,6 +86,8 @@ class FaceAnalyzer:
         min_face: pixels, the smallest face that is looked for.
         smoothing_s: time constant in seconds over which a tracked face's probabilities are averaged; 0 for none.
         max_age_s: seconds that a track survives without being seen.
+        reads_per_frame: of a stream's faces, so many are read in a frame, by turns, and new ones; the others keep what
+            was last read of them. So a crowd does not slow the stream down. 0: all.
 
     Raises:
         BundleError, EngineError, DetectorError: what cannot be had, and the remedy.
@@ -103,13 +105,17 @@ class FaceAnalyzer:
         min_face: int = 48,
         smoothing_s: float = 0.5,
         max_age_s: float = 1.0,
+        reads_per_frame: int = 4,
     ):
         self._make_engine = partial(make_engine, name=engine, device=device, precision=precision, threads=threads)
         self.predictor = self.load_model(model)
         self.detector = make_detector(detector, min_face=min_face)
         self.tracker = Tracker(max_age_s=max_age_s)
         self.smoother = ProbabilitySmoother(smoothing_s)
-        self._smoothed = self.predictor  # whose probabilities the smoother holds
+        self.reads_per_frame = reads_per_frame
+        self._readings: dict[str, _Reading] = {}  # the latest of each face that is tracked
+        self._read_by = self.predictor  # whose readings these are
+        self._reads = 0
         self.max_faces = max_faces
         self.stage_ms: dict[str, float] = {}
 
@@ -149,30 +155,57 @@ class FaceAnalyzer:
         max_faces = self.max_faces  # read once: another thread may set it
         tracks = [track for track in self.tracker.update(_largest(found, max_faces), stamp) if not track.predicted]
         predictor = self.predictor  # read once: another thread may assign a new one
-        if predictor is not self._smoothed:  # another model's labels must not enter the means
+        if predictor is not self._read_by:  # another model's labels must not enter the means
             self.smoother.forget(())
-            self._smoothed = predictor
-        self.smoother.forget({track.face_id for track in self.tracker.tracks})
+            self._readings.clear()
+            self._read_by = predictor
+        alive = {track.face_id for track in self.tracker.tracks}
+        self.smoother.forget(alive)
+        self._readings = {face_id: reading for face_id, reading in self._readings.items() if face_id in alive}
         stages.lap("track")
         detections = [track.detection for track in tracks]
         crops = _crops(image, detections)
         stages.lap("align")
-        probabilities, embeddings = predictor.read(crops)
-        for task, rows in probabilities.items():
-            for track, row in zip(tracks, rows, strict=True):
-                row[:] = self.smoother.update(track.face_id, task, row, stamp)
-        attributes = _attributes(predictor.bundle.manifest.columns, probabilities, len(tracks))
+        ids = [track.face_id for track in tracks]
+        self._read(predictor, ids, crops, stamp)
+        readings = [self._readings[face_id] for face_id in ids]
+        columns = predictor.bundle.manifest.columns
+        probabilities = {column.task: np.array([r.probabilities[column.task] for r in readings]) for column in columns}
+        attributes = _attributes(columns, probabilities, len(ids))
+        embeddings = [reading.embedding for reading in readings]
         stages.lap("infer")
         self.stage_ms = stages.ms
-        ids = (track.face_id for track in tracks)
         faces = [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, embeddings, strict=True)]
         return faces, predictor.bundle.version
+
+    def _read(self, predictor: Predictor, ids: list[str], crops: np.ndarray, stamp: float) -> None:
+        """Read the faces whose turn it is: those never read, then those not read for longest."""
+        known = sorted(
+            (i for i, face_id in enumerate(ids) if face_id in self._readings),
+            key=lambda i: self._readings[ids[i]].number,
+        )
+        new = [i for i, face_id in enumerate(ids) if face_id not in self._readings]
+        chosen = new + known[: max(0, (self.reads_per_frame or len(ids)) - len(new))]
+        probabilities, embeddings = predictor.read(crops[chosen])
+        for row, i in enumerate(chosen):
+            means = {task: self.smoother.update(ids[i], task, rows[row], stamp) for task, rows in probabilities.items()}
+            self._reads += 1
+            self._readings[ids[i]] = _Reading(means, embeddings[row], self._reads)
 
     def read_crops(self, crops: np.ndarray) -> tuple[list[tuple[Attribute, ...]], np.ndarray]:
         """Read aligned crops, uint8 (n, 128, 128), without detection: attributes and embedding of each."""
         predictor = self.predictor
         probabilities, embeddings = predictor.read(crops)
         return _attributes(predictor.bundle.manifest.columns, probabilities, len(crops)), embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """What was last read of a tracked face: smoothed probabilities by task, embedding; numbered in order."""
+
+    probabilities: dict[str, np.ndarray]
+    embedding: np.ndarray
+    number: int
 
 
 class _Stopwatch:

@@ -91,6 +91,22 @@ def test_another_model_takes_effect_at_the_next_frame(analyzer, tmp_path):
     assert [attribute.task for attribute in faces[0].attributes] == ["mood"]
 
 
+def test_many_faces_are_read_by_turns(analyzer):
+    analyzer.reads_per_frame = 1
+    batches = []
+    engine = analyzer.predictor.engine
+    run, engine.run = engine.run, lambda crops: batches.append(len(crops)) or run(crops)
+    seen = []
+    for i in range(5):
+        picture = frame(("astronaut", (180, 240), 140), ("grace_hopper", (460, 240), 140))
+        picture = np.clip(picture.astype(int) + 10 * i, 0, 255).astype(np.uint8)
+        seen.append({f.face_id: f["emotion"].probabilities.tolist() for f in analyzer.track(picture, i / 30)[0]})
+    both = [faces for faces in seen if len(faces) == 2]
+    assert len(both) >= 3 and batches[-2:] == [1, 1]
+    for before, after in zip(both[1:], both[2:], strict=False):
+        assert sum(before[face_id] != after[face_id] for face_id in after) == 1  # one was read anew, the other kept
+
+
 def test_smoothing_does_not_mix_two_models(analyzer, random_bundle, tmp_path):
     analyzer.smoother.time_constant_s = 10.0
     tasks = {"emotion": (random_bundle.manifest.column("emotion").labels[::-1], [])}
