@@ -133,7 +133,7 @@ fi
 pip_setting() { sed -n "s/^[a-z:]*\.$1='\(.*\)'\$/\1/p" <<<"$pip_settings" | tail -n 1; }
 prepare_uv() {
     if [ -x "$venv/bin/uv" ]; then return; fi
-    logged uv "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-compile \
+    logged uv "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-compile --ignore-installed \
         -c constraints.txt uv
 }
 # uv undoes its own failures, but not its being killed: `installing` then stays behind and tells the next call.
