@@ -1,6 +1,9 @@
 """What a robot's dialogue manager does with /face_attributes: greet whom it sees, in a tone that fits."""
 
+import contextlib
+
 import rclpy
+from rclpy.executors import ExternalShutdownException
 
 from face_mtl_msgs.msg import FaceAttributesArray
 
@@ -20,7 +23,8 @@ def main() -> None:
     rclpy.init()
     node = rclpy.create_node("dialogue_manager")
     node.create_subscription(FaceAttributesArray, "face_attributes", on_faces, 10)
-    rclpy.spin(node)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):  # Ctrl-C or a kill
+        rclpy.spin(node)
 
 
 if __name__ == "__main__":

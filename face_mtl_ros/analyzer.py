@@ -113,9 +113,8 @@ class FaceAnalyzer:
         self.tracker = Tracker(max_age_s=max_age_s)
         self.smoother = ProbabilitySmoother(smoothing_s)
         self.reads_per_frame = reads_per_frame
-        self._readings: dict[str, _Reading] = {}  # the latest of each face that is tracked
+        self._readings: dict[str, _Reading] = {}  # the latest of each tracked face, in the order of reading
         self._read_by = self.predictor  # whose readings these are
-        self._reads = 0
         self.max_faces = max_faces
         self.stage_ms: dict[str, float] = {}
 
@@ -170,8 +169,7 @@ class FaceAnalyzer:
         self._read(predictor, ids, crops, stamp)
         readings = [self._readings[face_id] for face_id in ids]
         columns = predictor.bundle.manifest.columns
-        probabilities = {column.task: np.array([r.probabilities[column.task] for r in readings]) for column in columns}
-        attributes = _attributes(columns, probabilities, len(ids))
+        attributes = [_attributes(columns, reading.probabilities) for reading in readings]
         embeddings = [reading.embedding for reading in readings]
         stages.lap("infer")
         self.stage_ms = stages.ms
@@ -180,32 +178,31 @@ class FaceAnalyzer:
 
     def _read(self, predictor: Predictor, ids: list[str], crops: np.ndarray, stamp: float) -> None:
         """Read the faces whose turn it is: those never read, then those not read for longest."""
-        known = sorted(
-            (i for i, face_id in enumerate(ids) if face_id in self._readings),
-            key=lambda i: self._readings[ids[i]].number,
-        )
+        index = {face_id: i for i, face_id in enumerate(ids)}
+        known = [index[face_id] for face_id in self._readings if face_id in index]  # longest ago first
         new = [i for i, face_id in enumerate(ids) if face_id not in self._readings]
         chosen = new + known[: max(0, (self.reads_per_frame or len(ids)) - len(new))]
         probabilities, embeddings = predictor.read(crops[chosen])
         for row, i in enumerate(chosen):
             means = {task: self.smoother.update(ids[i], task, rows[row], stamp) for task, rows in probabilities.items()}
-            self._reads += 1
-            self._readings[ids[i]] = _Reading(means, embeddings[row], self._reads)
+            self._readings.pop(ids[i], None)  # what is put in anew comes last
+            self._readings[ids[i]] = _Reading(means, embeddings[row])
 
     def read_crops(self, crops: np.ndarray) -> tuple[list[tuple[Attribute, ...]], np.ndarray]:
         """Read aligned crops, uint8 (n, 128, 128), without detection: attributes and embedding of each."""
         predictor = self.predictor
         probabilities, embeddings = predictor.read(crops)
-        return _attributes(predictor.bundle.manifest.columns, probabilities, len(crops)), embeddings
+        columns = predictor.bundle.manifest.columns
+        of_each = ({task: rows[i] for task, rows in probabilities.items()} for i in range(len(crops)))
+        return [_attributes(columns, of_one) for of_one in of_each], embeddings
 
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """What was last read of a tracked face: smoothed probabilities by task, embedding; numbered in order."""
+    """What was last read of a tracked face: smoothed probabilities by task, and the embedding."""
 
     probabilities: dict[str, np.ndarray]
     embedding: np.ndarray
-    number: int
 
 
 class _Stopwatch:
@@ -230,10 +227,8 @@ def _crops(image: np.ndarray, detections: Sequence[Detection]) -> np.ndarray:
     return np.stack(crops) if crops else np.empty((0, CROP_SIZE, CROP_SIZE), np.uint8)
 
 
-def _attributes(
-    columns: Sequence[ColumnRecord], probabilities: dict[str, np.ndarray], faces: int
-) -> list[tuple[Attribute, ...]]:
-    return [tuple(_attribute(column, probabilities[column.task][i]) for column in columns) for i in range(faces)]
+def _attributes(columns: Sequence[ColumnRecord], probabilities: dict[str, np.ndarray]) -> tuple[Attribute, ...]:
+    return tuple(_attribute(column, probabilities[column.task]) for column in columns)
 
 
 def _attribute(column: ColumnRecord, probabilities: np.ndarray) -> Attribute:

@@ -225,6 +225,15 @@ class TestStream:
         lefts = {int(face.box[0]) // 240 for faces in seen for face in faces}
         assert lefts == {0, 1}
 
+    def test_no_face_is_expected_that_was_looked_for_in_vain(self):
+        detector = HaarDetector(time_budget_ms=1e-6)
+        two = np.hstack([portrait(), portrait()])
+        tracked = HaarDetector().detect(two)
+        for _ in range(6):
+            detector.detect(two, tracked)
+        gone = [len(detector.detect(np.zeros_like(two), tracked)) for _ in range(8)]
+        assert gone[-4:] == [0, 0, 0, 0], gone
+
 
 # What the detectors have to reach on 300 uncropped LFW pictures, percent found.
 TARGETS = {

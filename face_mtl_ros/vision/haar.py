@@ -147,6 +147,7 @@ class HaarDetector:
         self._last_roll = 0.0
         self._frame = 0
         self._left_out: list[int] = []
+        self._reported: list[Detection] = []  # of the stream's last frame
         self._parts: Iterator[SearchPart] = iter(())
         self._parts_are_for = (0, 0, 0)  # height and width of the picture, the smallest face in it
         self._part_seconds = 0.0  # what the last part cost
@@ -165,10 +166,11 @@ class HaarDetector:
             candidates = self._search_stream(small, scale, previous)
         found = (self._detection(picture, candidate, previous or ()) for candidate in merge(candidates))
         detections = sorted((d for d in found if d is not None), key=lambda d: -d.confidence)
-        if previous:  # those there was no time for are where they were expected; they are looked for in the next frame
-            expected = [previous[face] for face in self._left_out]
-            here = [_as_candidate(d) for d in detections]
-            detections += [d for d in expected if not any(_same_face(_as_candidate(d), other) for other in here)]
+        if previous is not None:
+            # Those there was no time for are where they were expected, unless the last look at them was in vain.
+            left_out = [previous[face] for face in self._left_out]
+            detections += [d for d in left_out if _is_among(d, self._reported) and not _is_among(d, detections)]
+            self._reported = detections
         if detections:
             self._last_roll = detections[0].roll
         return detections
@@ -321,6 +323,10 @@ def _eyes_in(cascade: cv2.CascadeClassifier, rows: np.ndarray, left: int) -> np.
 def _as_candidate(face: Detection) -> Candidate:
     x, y, width, height = (float(v) for v in face.box)
     return Candidate(np.array([x + width / 2, y + height / 2]), max(width, height), face.roll, hits=0)
+
+
+def _is_among(face: Detection, others: Sequence[Detection]) -> bool:
+    return any(_same_face(_as_candidate(face), _as_candidate(other)) for other in others)
 
 
 def moved_eyes(before: Detection, face: Candidate) -> np.ndarray:
