@@ -1,179 +1,181 @@
-"""Readers, on small files of the published layouts that the tests write."""
+"""What all readers share: names, options, splits, layouts, counts; on small files that the tests write."""
+
+import functools
+import re
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from face_mtl_ros.datasets.crops import load_crops, read_crop
-from face_mtl_ros.datasets.dataset import DatasetError, split_of
-from face_mtl_ros.datasets.registry import READERS, read_dataset
-from face_mtl_ros.datasets.utkface import AGES, age_group
-from face_mtl_ros.vision.alignment import TEMPLATE
-
-HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n"
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FACE_MTL_HOME", str(tmp_path / "home"))
+from face_mtl_ros.datasets.dataset import UNLABELLED, DatasetError, check_classes, split_of
+from face_mtl_ros.datasets.layouts import layout_of
+from face_mtl_ros.datasets.registry import READERS, read_dataset, read_source
 
 
 def write_picture(path, size=48, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(path.suffix, size, seed))
+
+
+@functools.cache
+def encoded(suffix, size, seed):
     picture = np.random.default_rng(seed).integers(0, 255, (size, size), np.uint8)
-    assert cv2.imwrite(str(path), picture)
+    return cv2.imencode(suffix, picture)[1].tobytes()
 
 
 @pytest.fixture
-def ferplus(tmp_path):
-    root = tmp_path / "ferplus"
-    rows = [
-        "Training,fer0000000.png,6,3,1,0,0,0,0,0,0,0",  # neutral; the single vote for surprise is noise
-        "Training,fer0000001.png,0,0,0,0,0,0,0,0,0,10",  # no face
-        "Training,fer0000002.png,5,5,0,0,0,0,0,0,0,0",  # a tie
-        "Training,fer0000003.png,1,1,1,1,1,1,1,1,1,1",  # noise alone
-        "Training,,10,0,0,0,0,0,0,0,0,0",  # the published file has rows without a picture
-        "PublicTest,fer0028638.png,0,0,0,0,0,0,8,2,0,0",  # fear
-        "PrivateTest,fer0032220.png,0,10,0,0,0,0,0,0,0,0",  # happiness
-    ]
-    for folder, name in (("Train", "0000000"), ("Valid", "0028638"), ("Test", "0032220")):
-        write_picture(root / f"FER2013{folder}" / f"fer{name}.png")
-    (root / "fer2013new.csv").write_text(HEADER + "\n".join(rows) + "\n")
-    return root
-
-
-def test_ferplus_majority_votes_and_distributions(ferplus):
-    data = read_dataset("ferplus", ferplus, "train")
-    assert [path.name for path in data.paths] == ["fer0000000.png"]
-    assert data.counts("emotion")["neutral"] == 1 and sum(data.counts("emotion").values()) == 1
-    np.testing.assert_allclose(data.distributions["emotion"][0][:3], [6 / 9, 3 / 9, 0])
-    assert data.ids == ["ferplus/FER2013Train/fer0000000"]
-
-
-def test_ferplus_splits_are_the_official_ones(ferplus):
-    assert read_dataset("ferplus", ferplus, "val").labels["emotion"].tolist() == [6]
-    assert read_dataset("ferplus", ferplus, "test").labels["emotion"].tolist() == [1]
-    assert len(read_dataset("ferplus", ferplus, "all")) == 3
-
-
-@pytest.mark.parametrize("row", ["Training,a.png,1,2", "Nonsense,a.png" + ",1" * 10, "Training,a.png,x" + ",1" * 9])
-def test_ferplus_names_the_line_that_is_malformed(ferplus, row):
-    with (ferplus / "fer2013new.csv").open("a") as file:
-        file.write(row + "\n")
-    with pytest.raises(DatasetError, match=r"fer2013new.csv line 9: expected"):
-        read_dataset("ferplus", ferplus, "train")
-
-
-def test_ferplus_names_what_is_missing(ferplus, tmp_path):
-    with pytest.raises(DatasetError, match="fer2013new.csv not found"):
-        read_dataset("ferplus", tmp_path, "train")
-    (ferplus / "FER2013Valid" / "fer0028638.png").unlink()
-    with pytest.raises(DatasetError, match="fer0028638.png not found"):
-        read_dataset("ferplus", ferplus, "val")
-
-
-@pytest.fixture
-def lfw(tmp_path):
-    root = tmp_path / "lfw"
-    lists = {"male": [], "female": []}
-    for i in range(60):
-        gender = "male" if i % 3 else "female"
-        for picture in (1, 2):
-            name = f"Person_{i}_{picture:04d}.jpg"
-            write_picture(root / f"Person_{i}" / name, 128)
-            lists[gender].append(name)
-    lists["male"].append("Not_There_0001.jpg")
-    for gender, names in lists.items():
-        (root / f"{gender}_names.txt").write_text("\n".join(names) + "\n\n")
-    return root
-
-
-def test_lfw_gender_never_splits_a_person(lfw):
-    people = {}
-    for split in ("train", "val", "test"):
-        people[split] = {path.parent.name for path in read_dataset("lfw-gender", lfw, split).paths}
-    assert sum(len(names) for names in people.values()) == len(set.union(*people.values())) == 60
-    assert len(read_dataset("lfw-gender", lfw, "all")) == 120
-
-
-def test_lfw_gender_balanced_has_as_many_of_each_and_stays_the_same(lfw):
-    data = read_dataset("lfw-gender", lfw, "all", balanced=True)
-    assert data.counts("gender") == {"male": 40, "female": 40}
-    assert read_dataset("lfw-gender", lfw, "all", balanced=True).ids == data.ids
-
-
-def test_lfw_gender_names_the_line_that_is_malformed(lfw):
-    (lfw / "male_names.txt").write_text("Person_1_0001.jpg\nnonsense\n")
-    with pytest.raises(DatasetError, match="male_names.txt line 2: .*'nonsense'"):
-        read_dataset("lfw-gender", lfw, "train")
-
-
-@pytest.mark.parametrize(
-    ("years", "group"),
-    [(0, "0-2"), (3, "0-2"), (4, "4-6"), (7, "4-6"), (14, "8-13"), (22, "15-20"), (23, "25-32"), (35, "25-32")]
-    + [(36, "38-43"), (45, "38-43"), (46, "48-53"), (56, "48-53"), (57, "60+"), (116, "60+")],
-)
-def test_ages_go_into_the_nearest_of_adience_s_groups(years, group):
-    assert AGES[age_group(years)] == group
-
-
-def test_utkface_reads_age_and_gender_from_the_name(tmp_path):
-    for name in ("30_0_1_20170101.jpg.chip.jpg", "5_1_2_20170102.jpg.chip.jpg", "61_1_20170103.jpg.chip.jpg"):
-        write_picture(tmp_path / name, 128)
-    data = read_dataset("utkface", tmp_path, "all")
-    assert len(data) == 2  # the third lacks a part, as three of the published ones do
-    assert [AGES[i] for i in data.labels["age"]] == ["25-32", "4-6"]
-    assert data.labels["gender"].tolist() == [0, 1]
-
-
-def test_folder_takes_each_folder_for_a_class(tmp_path):
+def animals(tmp_path):
     for label in ("cat", "dog"):
         for i in range(5):
-            write_picture(tmp_path / label / f"{i}.png", 64)
-    (tmp_path / "dog" / "notes.txt").write_text("no picture")
-    data = read_dataset("folder", tmp_path, "all")
+            write_picture(tmp_path / "animals" / label / f"{i}.png", 64)
+    (tmp_path / "animals" / "dog" / "notes.txt").write_text("no picture")
+    return tmp_path / "animals"
+
+
+@pytest.fixture
+def utkface(tmp_path):
+    write_picture(tmp_path / "UTKFace" / "30_0_1_20170101.jpg.chip.jpg")
+    return tmp_path / "UTKFace"
+
+
+def test_the_names_are_those_that_users_rely_on():
+    promised = {"celeba", "ferplus", "lfw-identity", "lfw-gender", "adience", "utkface", "folder"}
+    assert promised <= set(READERS)
+
+
+def test_folder_takes_each_folder_for_a_class(animals):
+    data = read_dataset("folder", animals, "all")
     assert data.classes == {"label": ("cat", "dog")}
     assert data.counts("label") == {"cat": 5, "dog": 5}
+    assert len(set(data.ids)) == len(data) == 10
 
 
 def test_what_does_not_exist_is_named(tmp_path):
-    with pytest.raises(DatasetError, match="'imagenet' is unknown; choose one of ferplus"):
+    with pytest.raises(DatasetError, match="'imagenet' is unknown; choose one of celeba, ferplus"):
         read_dataset("imagenet", tmp_path)
-    with pytest.raises(DatasetError, match="split 'dev' is unknown"):
-        read_dataset("folder", tmp_path, "dev")
     for name in READERS:
-        with pytest.raises(DatasetError, match="not found|needs pictures|has no"):
+        with pytest.raises(DatasetError, match="nowhere.* not found"):
             read_dataset(name, tmp_path / "nowhere")
+        with pytest.raises(DatasetError, match=f"{re.escape(str(tmp_path))}.*(not found|needs pictures|has )"):
+            read_dataset(name, tmp_path)  # an empty folder
+        with pytest.raises(DatasetError, match="split 'dev' is unknown; choose one of train, val, test, all"):
+            read_dataset(name, tmp_path, "dev")
 
 
-def test_hashed_splits_are_about_80_10_10_and_stable():
+def test_an_archive_is_to_be_unpacked(tmp_path):
+    (tmp_path / "ferplus.tar.gz").write_bytes(b"archive")
+    with pytest.raises(DatasetError, match="ferplus.tar.gz is a file; unpack it"):
+        read_dataset("ferplus", tmp_path / "ferplus.tar.gz")
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "utkface"])
+def test_the_root_of_another_dataset_is_recognised(utkface, name):
+    with pytest.raises(DatasetError, match=f"UTKFace is no root of {name}: it looks like utkface"):
+        read_dataset(name, utkface)
+
+
+@pytest.mark.parametrize(
+    ("file", "layout"),
+    [
+        ("fer2013new.csv", "ferplus"),
+        ("FER2013Valid/fer0028638.png", "ferplus"),
+        ("img_align_celeba/000001.jpg", "celeba"),
+        ("fold_0_data.txt", "adience"),
+        ("Jane_Doe/Jane_Doe_0001.jpg", "lfw"),
+        ("female_names.txt", "lfw"),
+        ("30_0_1_20170101.jpg.chip.jpg", "utkface"),
+        ("cat/0001.jpg", None),
+    ],
+)
+def test_layouts_are_known_by_their_files(tmp_path, file, layout):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    assert layout_of(tmp_path) == layout
+
+
+def test_people_s_folders_are_classes_too(tmp_path):
+    for name in ("ann", "bob"):
+        write_picture(tmp_path / name / f"{name}_0001.jpg")
+    assert read_dataset("folder", tmp_path, "all").classes == {"label": ("ann", "bob")}
+
+
+def test_a_source_is_read_with_its_options(animals):
+    assert read_source(f"folder={animals}", "all", "pet").classes == {"pet": ("cat", "dog")}
+    assert read_source(f"folder:task=animal={animals}", "all", "pet").classes == {"animal": ("cat", "dog")}
+
+
+def test_a_root_may_have_any_character(animals):
+    odd = animals.rename(animals.with_name("a=b:c,d"))
+    assert len(read_source(f"folder:task=animal={odd}", "all", "pet")) == 10
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("folder", "'folder' names no dataset; expected NAME=ROOT"),
+        ("=/data", "'=/data' names no dataset"),
+        ("folder=", "'folder=' names no dataset"),
+        ("lfw-identity:people=/data", "names no dataset; expected NAME=ROOT or NAME:OPTION=VALUE=ROOT"),
+        ("lfw-identity:people=62,=/data", "names no dataset"),
+        ("imagenet=/data", "'imagenet' is unknown; choose one of"),
+        ("lfw-identity:persons=62=/data", "lfw-identity has no option 'persons'; it has people"),
+        ("ferplus:fold=1=/data", "ferplus has no option 'fold'; it has none"),
+        ("lfw-identity:people=many=/data", "option people=many of lfw-identity: expected a whole number"),
+        ("lfw-gender:balanced=maybe=/data", "option balanced=maybe of lfw-gender: expected true or false"),
+        ("adience:fold=-1=/data", "option fold=-1 of adience: expected a whole number"),
+    ],
+)
+def test_a_malformed_source_is_refused(entry, message):
+    with pytest.raises(DatasetError, match=re.escape(message)):
+        read_source(entry, "train", "label")
+
+
+def test_classes_are_checked_before_training(animals):
+    data = read_dataset("folder", animals, "all")
+    check_classes([data], "label")
+    with pytest.raises(DatasetError, match="folder does not label 'emotion'; it labels label"):
+        check_classes([data], "emotion")
+    data.classes["label"] = ("cat", "dog", "emu")
+    with pytest.raises(DatasetError, match=r"split 'all', has no sample of \['emu'\] for 'label'"):
+        check_classes([data], "label")
+    data.labels["label"][:] = 1
+    with pytest.raises(DatasetError, match=r"samples of \['dog'\] alone for 'label'; a column needs two"):
+        check_classes([data], "label")
+    data.labels["label"][:] = UNLABELLED
+    with pytest.raises(DatasetError, match="samples of no class alone"):
+        check_classes([data], "label")
+
+
+def test_hashed_splits_are_about_80_10_10():
     splits = [split_of(f"key {i}") for i in range(5000)]
     assert 0.08 < splits.count("val") / 5000 < 0.12 and 0.08 < splits.count("test") / 5000 < 0.12
-    assert splits[:3] == [split_of(f"key {i}") for i in range(3)]
 
 
-def test_crops_are_made_once_and_again_when_a_picture_changes(ferplus):
-    data = read_dataset("ferplus", ferplus, "all")
-    crops = load_crops(data)
-    assert crops.shape == (3, 160, 160) and crops.dtype == np.uint8
-    again = load_crops(data)
-    np.testing.assert_array_equal(again, crops)
-    write_picture(data.paths[0], seed=7)
-    assert not np.array_equal(load_crops(data)[0], crops[0])
+def test_hashed_splits_are_the_same_in_every_release():
+    """A sample that moved from test to train would be trained on by a model that is then tested on it."""
+    keys = ["Aaron_Eckhart", "Zoran_Djindjic", "Ann_Veneman", "30_0_1_20170101.jpg.chip.jpg", "cat/0.png"]
+    assert [split_of(key) for key in keys] == ["train", "test", "val", "test", "train"]
 
 
-def test_a_picture_that_cannot_be_read_is_named(ferplus):
-    data = read_dataset("ferplus", ferplus, "train")
-    data.paths[0].write_text("no picture")
-    with pytest.raises(DatasetError, match="fer0000000.png"):
-        load_crops(data)
+@given(st.text(), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_a_larger_share_keeps_what_was_in_it(key, val, more):
+    """Validation samples stay where they are when the share of validation grows."""
+    if split_of(key, val=val, test=0) == "val":
+        assert split_of(key, val=val + more, test=0) == "val"
+    assert split_of(key, val=0, test=0) == "train" and split_of(key, val=1, test=0) == "val"
 
 
-def test_ferplus_pictures_fill_the_crop_as_they_are(ferplus):
-    """The template is FER+'s own framing, so its crop is the picture enlarged."""
-    file = ferplus / "FER2013Train" / "fer0000000.png"
-    smooth = cv2.GaussianBlur(cv2.imread(str(file), 0), (0, 0), 4)
-    cv2.imwrite(str(file), smooth)
-    crop = read_crop(file, TEMPLATE)
-    difference = np.abs(crop.astype(int) - cv2.resize(smooth, (128, 128)))
-    assert difference.mean() < 2
+def test_new_pictures_do_not_move_the_older_ones(tmp_path):
+    def ids():
+        return {split: set(read_dataset("folder", tmp_path, split).ids) for split in ("train", "val", "test")}
+
+    for i in range(80):
+        write_picture(tmp_path / ("cat" if i % 2 else "dog") / f"{i}.png", 8)
+    before = ids()
+    for i in range(80, 120):
+        write_picture(tmp_path / ("cat" if i % 2 else "ant") / f"{i}.png", 8)
+    after = ids()
+    assert all(before[split] <= after[split] for split in before)
+    assert len(set.union(*after.values())) == sum(map(len, after.values())) == 120

@@ -5,17 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Dataset, DatasetError, check_split, require, split_of
-
-GENDERS = ("male", "female")
-# Median landmarks of the centre crop (42:208 of 250 pixels) that LFW is commonly cut to.
-FRAMING = np.array([[0.37, 0.43], [0.634, 0.43], [0.504, 0.577], [0.394, 0.698], [0.622, 0.698]], np.float32)
+from .dataset import Dataset, DatasetError, check_split, read_lines
+from .labels import GENDERS
+from .lfw import framing_of, pictures_of
 
 
 def read_lfw_gender(root: Path, split: str = "train", balanced: bool = False) -> Dataset:
     """Read LFW's folder a person, with male_names.txt and female_names.txt (one picture's file name a line) beside.
 
-    Split by person, never by picture: 80 / 10 / 10 % of the people by a hash of their name.
+    Split by person, never by picture: 80 / 10 / 10 % of the people by a hash of their name. The training split leaves
+    out the pictures that LFW-identity tests on.
 
     Args:
         balanced: keep as many pictures of each gender, the first by a hash of their name (the paper's recipe).
@@ -24,44 +23,40 @@ def read_lfw_gender(root: Path, split: str = "train", balanced: bool = False) ->
         DatasetError: a list is missing, a line is no picture's name, or no listed picture is there.
     """
     check_split(split)
-    paths, labels = [], []
-    for label, gender in enumerate(GENDERS):
-        table = require(root / f"{gender}_names.txt", "the list of LFW's pictures by gender")
-        for number, line in enumerate(table.read_text().splitlines(), start=1):
-            name = line.strip()
-            if not name:
-                continue
-            person, _, index = name.removesuffix(".jpg").rpartition("_")
-            if not person or not index.isdigit():
-                raise DatasetError(f"{table} line {number}: expected a name such as Jane_Doe_0001.jpg, found '{name}'")
-            if split not in (split_of(person), "all"):
-                continue
-            path = root / person / name
-            if path.exists():  # the lists name some pictures that a cropped or partial copy lacks
-                paths.append(path)
-                labels.append(label)
-    if not paths:
+    listed = [_read_names(root / f"{gender}_names.txt") for gender in GENDERS]
+    here = {path.name: path for path in pictures_of(root, split)}
+    # The lists name some pictures that a cropped or partial copy lacks.
+    samples = [(here[name], label) for label, names in enumerate(listed) for name in names if name in here]
+    if not samples:
         raise DatasetError(f"{root} has no listed picture of split '{split}'; expected <root>/<Name>/<Name>_NNNN.jpg")
-    order = _balanced(paths, labels) if balanced else range(len(paths))
-    paths, labels = [paths[i] for i in order], [labels[i] for i in order]
+    samples = _balanced(samples) if balanced else samples
     return Dataset(
         name="lfw-gender",
         split=split,
-        paths=paths,
-        ids=[f"lfw/{path.stem}" for path in paths],
+        paths=[path for path, _ in samples],
+        ids=[f"lfw/{path.stem}" for path, _ in samples],
         classes={"gender": GENDERS},
-        labels={"gender": np.array(labels, np.int64)},
-        framing=FRAMING,
+        labels={"gender": np.array([label for _, label in samples], np.int64)},
+        framing=framing_of(samples[0][0]),
     )
 
 
-def _balanced(paths: list[Path], labels: list[int]) -> list[int]:
-    """Indices of as many samples of each label, chosen by a hash of the name so that the choice is stable."""
-    by_label = [
-        sorted(
-            (i for i, found in enumerate(labels) if found == label), key=lambda i: zlib.crc32(paths[i].name.encode())
-        )
-        for label in range(len(GENDERS))
-    ]
-    fewest = min(len(indices) for indices in by_label)
-    return sorted(i for indices in by_label for i in indices[:fewest])
+def _read_names(table: Path) -> list[str]:
+    names = []
+    for number, line in enumerate(read_lines(table, "the list of LFW's pictures by gender"), start=1):
+        name = line.strip()
+        person, _, index = name.removesuffix(".jpg").rpartition("_")
+        if name and not (person and index.isdecimal()):
+            raise DatasetError(f"{table} line {number}: expected a name such as Jane_Doe_0001.jpg, found '{name}'")
+        if name:
+            names.append(name)
+    return names
+
+
+def _balanced(samples: list[tuple[Path, int]]) -> list[tuple[Path, int]]:
+    """As many samples of each label, chosen by a hash of the name so that the choice is stable."""
+    by_hash = sorted(samples, key=lambda sample: zlib.crc32(sample[0].name.encode()))
+    of_label = [[sample for sample in by_hash if sample[1] == label] for label in range(len(GENDERS))]
+    fewest = min(len(chosen) for chosen in of_label)
+    kept = {path for chosen in of_label for path, _ in chosen[:fewest]}
+    return [sample for sample in samples if sample[0] in kept]

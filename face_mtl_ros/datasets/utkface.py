@@ -5,25 +5,16 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Dataset, DatasetError, check_split, require, split_of
-from .lfw_gender import GENDERS
+from .labels import AGE_VALUES as AGE_VALUES
+from .labels import AGES, GENDERS, age_group
 
-# Adience's groups (Eidinger et al. 2014), first and last year of each.
-AGE_GROUPS = ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, 116))
-AGES = tuple("60+" if low == 60 else f"{low}-{high}" for low, high in AGE_GROUPS)
-# Years that stand for a group when its expectation is taken: the middle, and for the last the mean of UTKFace's ages.
-AGE_VALUES = (1.0, 5.0, 10.5, 17.5, 28.5, 40.5, 50.5, 70.0)
+RACES = ("White", "Black", "Asian", "Indian", "Other")  # in the order of the digit, and as its publisher calls them
 # Median landmarks of the published crops, measured with YuNet.
 FRAMING = np.array([[0.28, 0.288], [0.685, 0.288], [0.48, 0.488], [0.308, 0.676], [0.634, 0.676]], np.float32)
 
 
-def age_group(years: int) -> int:
-    """Index of the Adience group of an age; between two groups the nearer one, and the younger at equal distance."""
-    distances = [max(low - years, years - high, 0) for low, high in AGE_GROUPS]
-    return int(np.argmin(distances))
-
-
 def read_utkface(root: Path, split: str = "train") -> Dataset:
-    """Read a folder of <age>_<gender>_<race>_<date>.jpg.chip.jpg pictures.
+    """Read a folder of <age>_<gender>_<race>_<date>.jpg.chip.jpg pictures; groups "sex" and "race".
 
     No official split is published: 80 / 10 / 10 % by a hash of the file name. Pictures whose name lacks a part, of
     which the published set has three, are left out.
@@ -33,23 +24,29 @@ def read_utkface(root: Path, split: str = "train") -> Dataset:
     """
     check_split(split)
     require(root, "a folder of UTKFace pictures")
-    paths, ages, genders = [], [], []
-    for path in sorted(root.glob("*.jpg")):
-        parts = path.name.split("_")
-        if len(parts) != 4 or not parts[0].isdigit() or parts[1] not in ("0", "1"):
-            continue
-        if split in (split_of(path.name), "all"):
-            paths.append(path)
-            ages.append(age_group(int(parts[0])))
-            genders.append(int(parts[1]))
-    if not paths:
+    samples = [
+        (path, *parts)
+        for path in sorted(root.glob("*.jpg"))
+        if (parts := parse_name(path.name)) and split in (split_of(path.name), "all")
+    ]
+    if not samples:
         raise DatasetError(f"{root} has no picture <age>_<gender>_<race>_<date>.jpg* of split '{split}'")
+    paths, ages, genders, races = (list(column) for column in zip(*samples, strict=True))
     return Dataset(
         name="utkface",
         split=split,
         paths=paths,
         ids=[f"utkface/{path.name.split('.')[0]}" for path in paths],
         classes={"age": AGES, "gender": GENDERS},
-        labels={"age": np.array(ages, np.int64), "gender": np.array(genders, np.int64)},
+        labels={"age": np.array([age_group(years) for years in ages], np.int64), "gender": np.array(genders, np.int64)},
+        groups={"sex": np.array(GENDERS)[genders], "race": np.array(RACES)[races]},
         framing=FRAMING,
     )
+
+
+def parse_name(name: str) -> tuple[int, int, int] | None:
+    """Age in years, gender and race of a file name; None where it lacks a part."""
+    parts = name.split("_")
+    if len(parts) != 4 or not parts[0].isdecimal() or parts[1] not in ("0", "1") or parts[2] not in tuple("01234"):
+        return None
+    return int(parts[0]), int(parts[1]), int(parts[2])
