@@ -11,13 +11,16 @@ import numpy as np
 from .bundle.bundle import load_bundle
 from .bundle.locate import DEFAULT_MODEL, locate_bundle
 from .bundle.manifest import ColumnRecord
+from .runtime.descriptor import load_descriptors
 from .runtime.engines import make_engine
 from .runtime.predictor import Predictor
 from .vision.alignment import CROP_SIZE, align
 from .vision.detection import Detection
 from .vision.detectors import make_detector
 from .vision.smoothing import ProbabilitySmoother
-from .vision.tracking import Tracker
+from .vision.tracking import Track, Tracker
+
+UNKNOWN = "unknown"  # what an open-set identity column calls a stranger
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +29,8 @@ class Attribute:
 
     Attributes:
         task: the column's name.
-        label: the most probable label.
-        confidence: its probability.
+        label: the most probable label, or UNKNOWN where an open-set identity column knows nobody like the face.
+        confidence: the label's probability; 0 for UNKNOWN, which has none.
         labels: all labels.
         probabilities: float32 (len(labels),), summing to 1.
         value: for a task with an order, the expectation of the labels' numbers (age: years); NaN otherwise.
@@ -50,10 +53,10 @@ class Face:
         box: float32 (4,): x, y, width, height in pixels, inside the image.
         detection_confidence: 0 to 1.
         landmarks: float32 (5, 2) pixels (right eye, left eye, nose tip, right and left corner of the mouth), or (0, 2).
-        attributes: one a column, in the bundle's order.
+        attributes: one a column, in the bundle's order; an embedding column has none.
         crop: uint8 (128, 128), the aligned grey crop that the network saw.
-        embedding: float32 (channels,) of length 1, the encoder's description of the crop: alike for like crops. It is
-            not trained to tell persons apart.
+        embedding: float32 (d,) of length 1, the face's descriptor: of the model's embedding column, or where it has
+            none of the encoder, which is not trained to tell people apart.
     """
 
     face_id: str
@@ -75,19 +78,22 @@ class Face:
 class FaceAnalyzer:
     """Finds the faces of pictures or of a camera stream and reads them, all faces of an image in one batch.
 
-    Not thread-safe, but for the assignment of `predictor`, `max_faces`, `smoother.time_constant_s` and
-    `tracker.max_age_s`, which take effect at the next image.
+    Not thread-safe, but for the assignment of `predictor`, `max_faces`, `descriptor_every`, `smoother.time_constant_s`
+    and `tracker.max_age_s`, which take effect at the next image.
 
     Args:
         model: a bundle's folder or name.
         detector: "auto", "yunet" or "haar".
-        engine, device, precision, threads: see runtime.engines.make_engine.
+        engine, device, precision, threads: see runtime.engines.make_engine; foreign descriptors take as many threads.
         max_faces: so many at most, the largest first.
         min_face: pixels, the smallest face that is looked for.
         smoothing_s: time constant in seconds over which a tracked face's probabilities are averaged; 0 for none.
         max_age_s: seconds that a track survives without being seen.
         reads_per_frame: of a stream's faces, so many are read in a frame, by turns, and new ones; the others keep what
             was last read of them. So a crowd does not slow the stream down. 0: all.
+        descriptor_every: where the model draws on foreign face descriptors, a stream's face is described when it is
+            new, and again once it was seen in so many further frames; at most one face a frame is described again, so
+            in a crowd it takes longer. At least 1.
 
     Raises:
         BundleError, EngineError, DetectorError: what cannot be had, and the remedy.
@@ -106,22 +112,30 @@ class FaceAnalyzer:
         smoothing_s: float = 0.5,
         max_age_s: float = 1.0,
         reads_per_frame: int = 4,
+        descriptor_every: int = 15,
     ):
+        self._threads = threads
         self._make_engine = partial(make_engine, name=engine, device=device, precision=precision, threads=threads)
         self.predictor = self.load_model(model)
         self.detector = make_detector(detector, min_face=min_face)
         self.tracker = Tracker(max_age_s=max_age_s)
         self.smoother = ProbabilitySmoother(smoothing_s)
         self.reads_per_frame = reads_per_frame
+        self.descriptor_every = descriptor_every
         self._readings: dict[str, _Reading] = {}  # the latest of each tracked face, in the order of reading
+        self._described: dict[str, _Described] = {}  # the tracked faces by foreign descriptors, longest ago first
         self._read_by = self.predictor  # whose readings these are
         self.max_faces = max_faces
         self.stage_ms: dict[str, float] = {}
 
     def load_model(self, model: str | Path) -> Predictor:
-        """Load, verify, compile and warm up a bundle without using it yet: that is to assign it to `predictor`."""
+        """Load, verify, compile and warm up a bundle without using it yet: that is to assign it to `predictor`.
+
+        Raises:
+            BundleError, EngineError: what cannot be had, among it a foreign descriptor that the bundle draws on.
+        """
         bundle = load_bundle(locate_bundle(model))
-        predictor = Predictor(bundle, self._make_engine(bundle))
+        predictor = Predictor(bundle, self._make_engine(bundle), load_descriptors(bundle, self._threads))
         predictor.warm_up()
         return predictor
 
@@ -132,7 +146,11 @@ class FaceAnalyzer:
         stages.lap("detect")
         crops = _crops(image, detections)
         stages.lap("align")
-        attributes, embeddings = self.read_crops(crops)
+        predictor = self.predictor
+        described = predictor.describe(image, [detection.points for detection in detections])
+        if described:
+            stages.lap("describe")
+        attributes, embeddings = _read(predictor, crops, described)
         stages.lap("infer")
         self.stage_ms = stages.ms
         ids = (str(i) for i in range(len(detections)))
@@ -157,52 +175,91 @@ class FaceAnalyzer:
         if predictor is not self._read_by:  # another model's labels must not enter the means
             self.smoother.forget(())
             self._readings.clear()
+            self._described.clear()
             self._read_by = predictor
         alive = {track.face_id for track in self.tracker.tracks}
         self.smoother.forget(alive)
         self._readings = {face_id: reading for face_id, reading in self._readings.items() if face_id in alive}
+        self._described = {face_id: found for face_id, found in self._described.items() if face_id in alive}
         stages.lap("track")
         detections = [track.detection for track in tracks]
         crops = _crops(image, detections)
         stages.lap("align")
         ids = [track.face_id for track in tracks]
+        if predictor.descriptors:
+            self._describe(predictor, image, tracks)
+            stages.lap("describe")
         self._read(predictor, ids, crops, stamp)
         readings = [self._readings[face_id] for face_id in ids]
         columns = predictor.bundle.manifest.columns
-        attributes = [_attributes(columns, reading.probabilities) for reading in readings]
+        attributes = [_attributes(columns, reading.probabilities, reading.known) for reading in readings]
         embeddings = [reading.embedding for reading in readings]
         stages.lap("infer")
         self.stage_ms = stages.ms
         faces = [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, embeddings, strict=True)]
         return faces, predictor.bundle.version
 
+    def _describe(self, predictor: Predictor, image: np.ndarray, tracks: Sequence[Track]) -> None:
+        """Describe the new faces by the foreign descriptors, and of those whose turn it is the one described first."""
+        shown = {track.face_id: track.detection.points for track in tracks}
+        for face_id in shown.keys() & self._described.keys():
+            self._described[face_id].frames += 1
+        due = [face_id for face_id in shown if face_id not in self._described]
+        stale = [face_id for face_id, last in self._described.items() if last.frames >= self.descriptor_every]
+        due += [face_id for face_id in stale if face_id in shown][:1]
+        found = predictor.describe(image, [shown[face_id] for face_id in due])
+        for row, face_id in enumerate(due):
+            self._described.pop(face_id, None)  # what is put in anew comes last
+            self._described[face_id] = _Described({name: vectors[row] for name, vectors in found.items()})
+
     def _read(self, predictor: Predictor, ids: list[str], crops: np.ndarray, stamp: float) -> None:
         """Read the faces whose turn it is: those never read, then those not read for longest."""
         index = {face_id: i for i, face_id in enumerate(ids)}
-        known = [index[face_id] for face_id in self._readings if face_id in index]  # longest ago first
+        read_before = [index[face_id] for face_id in self._readings if face_id in index]  # longest ago first
         new = [i for i, face_id in enumerate(ids) if face_id not in self._readings]
-        chosen = new + known[: max(0, (self.reads_per_frame or len(ids)) - len(new))]
-        probabilities, embeddings = predictor.read(crops[chosen])
+        chosen = new + read_before[: max(0, (self.reads_per_frame or len(ids)) - len(new))]
+        described = {
+            name: np.array([self._described[ids[i]].vectors[name] for i in chosen], np.float32).reshape(
+                len(chosen), descriptor.spec.dimensions
+            )
+            for name, descriptor in predictor.descriptors.items()
+        }
+        read = predictor.read(crops[chosen], described)
+
+        def mean(face_id: str, name: str, value: np.ndarray) -> np.ndarray:
+            return self.smoother.update(face_id, name, value, stamp)
+
         for row, i in enumerate(chosen):
-            means = {task: self.smoother.update(ids[i], task, rows[row], stamp) for task, rows in probabilities.items()}
+            means = {task: mean(ids[i], task, rows[row]) for task, rows in read.probabilities.items()}
+            known = {
+                task: float(mean(ids[i], f"{task}/known", rows[row : row + 1])[0]) for task, rows in read.known.items()
+            }
             self._readings.pop(ids[i], None)  # what is put in anew comes last
-            self._readings[ids[i]] = _Reading(means, embeddings[row])
+            self._readings[ids[i]] = _Reading(means, known, read.embeddings[row])
 
     def read_crops(self, crops: np.ndarray) -> tuple[list[tuple[Attribute, ...]], np.ndarray]:
-        """Read aligned crops, uint8 (n, 128, 128), without detection: attributes and embedding of each."""
-        predictor = self.predictor
-        probabilities, embeddings = predictor.read(crops)
-        columns = predictor.bundle.manifest.columns
-        of_each = ({task: rows[i] for task, rows in probabilities.items()} for i in range(len(crops)))
-        return [_attributes(columns, of_one) for of_one in of_each], embeddings
+        """Read aligned crops, uint8 (n, 128, 128), without detection: attributes and embedding of each.
+
+        Where the model draws on foreign face descriptors, they see no more than the crops either.
+        """
+        return _read(self.predictor, crops, self.predictor.describe_crops(crops))
 
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """What was last read of a tracked face: smoothed probabilities by task, and the embedding."""
+    """What was last read of a tracked face: smoothed probabilities and open-set scores by task, and the embedding."""
 
     probabilities: dict[str, np.ndarray]
+    known: dict[str, float]
     embedding: np.ndarray
+
+
+@dataclass(eq=False)
+class _Described:
+    """A tracked face by each foreign descriptor, float32 (d,), and in how many frames it was seen since."""
+
+    vectors: dict[str, np.ndarray]
+    frames: int = 0
 
 
 class _Stopwatch:
@@ -227,16 +284,38 @@ def _crops(image: np.ndarray, detections: Sequence[Detection]) -> np.ndarray:
     return np.stack(crops) if crops else np.empty((0, CROP_SIZE, CROP_SIZE), np.uint8)
 
 
-def _attributes(columns: Sequence[ColumnRecord], probabilities: dict[str, np.ndarray]) -> tuple[Attribute, ...]:
-    return tuple(_attribute(column, probabilities[column.task]) for column in columns)
+def _read(
+    predictor: Predictor, crops: np.ndarray, described: dict[str, np.ndarray]
+) -> tuple[list[tuple[Attribute, ...]], np.ndarray]:
+    """Attributes and embedding of each crop, not smoothed."""
+    read = predictor.read(crops, described)
+    attributes = [
+        _attributes(
+            predictor.bundle.manifest.columns,
+            {task: rows[i] for task, rows in read.probabilities.items()},
+            {task: float(rows[i]) for task, rows in read.known.items()},
+        )
+        for i in range(len(crops))
+    ]
+    return attributes, read.embeddings
 
 
-def _attribute(column: ColumnRecord, probabilities: np.ndarray) -> Attribute:
+def _attributes(
+    columns: Sequence[ColumnRecord], probabilities: dict[str, np.ndarray], known: dict[str, float]
+) -> tuple[Attribute, ...]:
+    return tuple(
+        _attribute(column, probabilities[column.task], known.get(column.task, 1.0) > 0)
+        for column in columns
+        if column.kind != "embedding"
+    )
+
+
+def _attribute(column: ColumnRecord, probabilities: np.ndarray, known: bool) -> Attribute:
     best = int(probabilities.argmax())
     return Attribute(
         task=column.task,
-        label=column.labels[best],
-        confidence=float(probabilities[best]),
+        label=column.labels[best] if known else UNKNOWN,
+        confidence=float(probabilities[best]) if known else 0.0,
         labels=tuple(column.labels),
         probabilities=probabilities,
         value=float(probabilities @ np.array(column.values, np.float32)) if column.values else float("nan"),

@@ -95,7 +95,7 @@ def test_many_faces_are_read_by_turns(analyzer):
     analyzer.reads_per_frame = 1
     batches = []
     engine = analyzer.predictor.engine
-    run, engine.run = engine.run, lambda crops: batches.append(len(crops)) or run(crops)
+    run, engine.run = engine.run, lambda crops, *given: batches.append(len(crops)) or run(crops, *given)
     seen = []
     for i in range(5):
         picture = frame(("astronaut", (180, 240), 140), ("grace_hopper", (460, 240), 140))

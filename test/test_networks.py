@@ -10,6 +10,7 @@ from face_mtl_ros.networks.encoder import Encoder  # noqa: E402
 from face_mtl_ros.networks.presets import PRESETS  # noqa: E402
 from face_mtl_ros.networks.progressive import ProgressiveNetwork  # noqa: E402
 from face_mtl_ros.networks.shapes import column_shapes, encoder_shapes  # noqa: E402
+from face_mtl_ros.vision.alignment import normalize  # noqa: E402
 
 PAPER, COMPACT = PRESETS["paper"], PRESETS["compact"]
 
@@ -47,7 +48,7 @@ def test_encoder_is_table_i():
 
 def test_column_is_table_iii():
     x, found = torch.zeros(1, 256, 16, 16), []
-    column = Column(PAPER, classes=50).eval()
+    column = Column(PAPER, outputs=50).eval()
     for layer in column.layers:
         assert layer.conv.kernel_size == (3, 3)
         x = layer(x)
@@ -57,21 +58,51 @@ def test_column_is_table_iii():
     assert (column.classifier.in_features, column.classifier.out_features) == (200, 50)
 
 
-def test_size_of_the_whole_is_what_the_design_says():
-    """Four columns of `paper` are about 22 GFLOP and 46 million parameters a face, `compact` 1.4 GFLOP."""
+def test_compact_has_the_same_layers_at_a_quarter_of_the_channels_and_half_the_size():
+    encoder, column = Encoder(COMPACT).eval(), Column(COMPACT, outputs=50).eval()
+    x, found = torch.zeros(1, 1, 64, 64), []
+    for layer in encoder.layers:
+        x = layer(x)
+        found.append(("strided" if layer.conv.stride == (2, 2) else "conv", x.shape[1] * 4, x.shape[2] * 2))
+    assert found == TABLE_I
+    found = []
+    for layer in column.layers:
+        x = layer(x)
+        found.append((x.shape[1] * 4, x.shape[2] * 2))
+    assert found == TABLE_III
+    assert (column.hidden.in_features, column.hidden.out_features) == (64 * 2 * 2, 200)
+
+
+def test_compact_shrinks_a_crop_as_training_does():
+    encoder = Encoder(COMPACT).eval()
+    torch.manual_seed(0)
+    crops = torch.nn.functional.interpolate(torch.rand(3, 1, 32, 32), size=128) * 150 + torch.rand(3, 1, 128, 128) * 20
+    small = torch.nn.functional.avg_pool2d(crops, 2)
+    torch.testing.assert_close(encoder(normalize(crops)), encoder(normalize(small)), atol=1e-4, rtol=1e-4)
+
+
+def test_size_of_the_whole():
+    """Four columns of `paper` are about 22 GFLOP and 46 million parameters a face, `compact` 0.35 GFLOP."""
     columns = [(8, 0), (8, 1), (2, 2), (50, 3)]
     assert parameters(PAPER, columns) / 1e6 == pytest.approx(46.5, abs=1)
     assert flops(PAPER, columns) / 1e9 == pytest.approx(22, abs=0.5)
-    assert flops(COMPACT, columns) / 1e9 == pytest.approx(1.4, abs=0.05)
+    assert flops(COMPACT, columns) / 1e9 == pytest.approx(0.35, abs=0.01)
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-@pytest.mark.parametrize("sources", [0, 1, 3])
-def test_shapes_without_torch_are_those_of_the_modules(preset, sources):
+@pytest.mark.parametrize("sized", [(7, 0), (7, 1), (7, 3), (7, 0, 5), (7, 2, 128)])
+def test_shapes_without_torch_are_those_of_the_modules(preset, sized):
     encoder = {name: tuple(value.shape) for name, value in Encoder(preset).state_dict().items()}
-    column = {name: tuple(value.shape) for name, value in Column(preset, 7, sources).state_dict().items()}
+    column = Column(preset, *sized)
     assert encoder == encoder_shapes(preset)
-    assert column == column_shapes(preset, 7, sources)
+    assert {name: tuple(value.shape) for name, value in column.state_dict().items()} == column_shapes(preset, *sized)
+    learned = sum(p.numel() for p in column.parameters())
+    assert parameters(preset, [sized]) - parameters(preset, []) == learned
+
+
+def test_a_descriptor_costs_its_two_matrices():
+    hidden = COMPACT.hidden_units
+    assert flops(COMPACT, [(8, 2, 128)]) - flops(COMPACT, [(8, 2)]) == 2 * (128 * hidden + hidden * 8)
 
 
 def small_network():
@@ -130,6 +161,37 @@ def test_asking_for_some_tasks_runs_what_they_need():
     crops = torch.randn(1, 1, 128, 128)
     assert network.with_sources(["age"]) == {"age", "emotion"}
     assert torch.equal(network(crops, ["age"])["age"], network(crops)["age"])
+
+
+def test_a_column_may_draw_on_a_foreign_descriptor():
+    network = small_network()
+    network.add_column("identity", 5, ["emotion"], descriptor=16)
+    network.add_column("age", 8, ["identity"])
+    network.eval()
+    crops, one, other = torch.randn(2, 1, 128, 128), torch.randn(2, 16), torch.randn(2, 16)
+    found, changed = (network(crops, descriptors={"identity": vectors}) for vectors in (one, other))
+    assert not torch.equal(found["identity"], changed["identity"])
+    for task in ("emotion", "gender", "age"):
+        assert torch.equal(found[task], changed[task]), task
+    # Columns that draw on it read its hidden layers, which the descriptor does not reach.
+    assert torch.equal(network(crops, ["age"])["age"], found["age"])
+    assert len(network.activations(network.encoder(crops), ["identity"])["identity"]) == 25
+
+
+@pytest.mark.parametrize("given", [None, 15])
+def test_a_descriptor_that_is_missing_or_of_another_size_is_refused(given):
+    network = small_network()
+    network.add_column("identity", 5, descriptor=16)
+    descriptors = None if given is None else {"identity": torch.randn(1, given)}
+    with pytest.raises(ValueError, match=f"reads a descriptor of 16 numbers, it got {given or 0}"):
+        network.eval()(torch.randn(1, 1, 128, 128), descriptors=descriptors)
+
+
+def test_a_descriptor_of_length_one_speaks_as_loudly_as_the_hidden_layer():
+    torch.manual_seed(0)
+    column = Column(COMPACT, 5, descriptor=128)
+    vectors = torch.nn.functional.normalize(torch.randn(200, 128))
+    assert column.foreign(vectors).square().mean().item() == pytest.approx(1, rel=0.2)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from .files import BundleError, read_tensors, write_atomically
 from .manifest import FORMAT_VERSION, ColumnRecord, Manifest
 
 MANIFEST = "manifest.json"
+PROTOTYPES = "prototypes"  # the tensor of an identity column that holds each person's mean embedding
 Tensors = dict[str, np.ndarray]
 
 
@@ -55,7 +56,12 @@ def load_bundle(root: Path) -> Bundle:
     columns = {}
     for column in manifest.columns:
         columns[column.task] = read_tensors(root, column.file)
-        expected = column_shapes(preset, len(column.labels), len(column.sources))
+        expected = column_shapes(preset, *column.shape)
+        if column.open_set and column.open_set.method == "embedding":
+            embedding = manifest.embedding
+            if embedding is None:
+                raise BundleError(f"{root / MANIFEST}: '{column.task}' compares embeddings, and no column makes any")
+            expected |= {PROTOTYPES: (len(column.labels), embedding.outputs)}
         _check_tensors(root / column.file.path, columns[column.task], expected)
     version = f"{manifest.name}-{hashlib.sha256(data).hexdigest()[:12]}"
     return Bundle(root, manifest, version, encoder, columns)

@@ -17,9 +17,18 @@ class BundleError(ValueError):
 
 def write_tensors(root: Path, path: str, tensors: dict[str, np.ndarray]) -> FileRecord:
     """Write tensors to root/path, atomically, and return the record for the manifest."""
-    data = save({name: np.array(tensor, order="C") for name, tensor in tensors.items()})
-    write_atomically(root / path, data)
+    write_atomically(root / path, _serialize(tensors))
+    return describe_tensors(path, tensors)
+
+
+def describe_tensors(path: str, tensors: dict[str, np.ndarray]) -> FileRecord:
+    """The record that write_tensors would return."""
+    data = _serialize(tensors)
     return FileRecord(path=path, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def _serialize(tensors: dict[str, np.ndarray]) -> bytes:
+    return save({name: np.array(tensor, order="C") for name, tensor in tensors.items()})
 
 
 def read_tensors(root: Path, record: FileRecord) -> dict[str, np.ndarray]:

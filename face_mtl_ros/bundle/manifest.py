@@ -71,22 +71,90 @@ class Preprocessing(_Strict):
         return template
 
 
+class OpenSet(_Strict):
+    """When an identity column says `unknown`: where a score of the face does not lie above a threshold.
+
+    The threshold was chosen on validation pictures, where known_kept of the known people's lay above it and
+    strangers_refused of other people's did not (shares of 1).
+    """
+
+    method: Literal["energy", "probability", "embedding"]
+    threshold: float
+    known_kept: float = Field(ge=0, le=1)
+    strangers_refused: float | None = Field(default=None, ge=0, le=1, description="None: no strangers were at hand")
+    auroc: float | None = Field(default=None, ge=0, le=1, description="chance that a known face scores higher")
+
+
+class DescriptorRecord(_Strict):
+    """A foreign face descriptor: which network it is, and how a face becomes its input.
+
+    The network itself is no part of a bundle; see runtime.descriptor. Its input is (value - mean) / std of pixels from
+    0 to 255.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    sha256: Sha256 = Field(description="of the ONNX file")
+    dimensions: int = Field(ge=2, le=65536)
+    size: tuple[int, int] = Field(description="height and width of the input in pixels")
+    channels: Literal["rgb", "bgr", "grey"]
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    mean: list[float] = Field(description="a number a channel")
+    std: list[float] = Field(description="a number a channel")
+    template: list[tuple[float, float]] = Field(
+        min_length=5,
+        max_length=5,
+        description="where the input has the right eye, left eye, nose tip, right and left corner of the mouth, as "
+        "shares of its width and height",
+    )
+    source: str = Field(min_length=1, description="where to get it")
+    terms: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DescriptorRecord":
+        count = 1 if self.channels == "grey" else 3
+        if len(self.mean) != count or len(self.std) != count:
+            raise ValueError(f"channels '{self.channels}' needs {count} number(s) of mean and std each")
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)) or not all(v > 0 for v in self.std):
+            raise ValueError(f"mean {self.mean} and std {self.std} must be finite, and std above 0")
+        if not all(16 <= side <= 1024 for side in self.size):
+            raise ValueError(f"size {list(self.size)} must be from 16 to 1024 pixels")
+        if not all(-1 < value < 2 for point in self.template for value in point):
+            raise ValueError(f"template {self.template} must be shares of the input's width and height, not pixels")
+        return self
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides what the descriptor says of a face."""
+        return self.model_dump(exclude={"name", "source", "terms"})
+
+
 class ColumnRecord(_Strict):
-    """One task's column."""
+    """One task's column: classes with their labels, or a descriptor with its number of dimensions."""
 
     task: TaskName
-    kind: Literal["classification", "identity"] = "classification"
-    labels: list[Label] = Field(min_length=2)
+    kind: Literal["classification", "identity", "embedding"] = "classification"
+    labels: list[Label] = Field(default_factory=list)
+    dimensions: int | None = Field(default=None, ge=2, description="of an embedding")
     values: list[float] | None = Field(default=None, description="a number a label, for a task with an order")
     unit: str = ""
     sources: list[TaskName] = Field(default_factory=list)
     temperature: float = Field(default=1.0, gt=0)
+    open_set: OpenSet | None = None
+    descriptor: DescriptorRecord | None = Field(default=None, description="foreign descriptor that it draws on")
     file: FileRecord
     provenance: Provenance
     metrics: dict[str, float] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> "ColumnRecord":
+        if (self.dimensions is None) != (self.kind != "embedding"):
+            raise ValueError(f"task '{self.task}': an embedding has dimensions, and nothing else has")
+        if self.kind == "embedding" and self.labels:
+            raise ValueError(f"task '{self.task}' is an embedding and has labels: {self.labels}")
+        if self.kind != "embedding" and len(self.labels) < 2:
+            raise ValueError(f"task '{self.task}' needs at least 2 labels, it has {self.labels}")
+        if self.open_set and self.kind != "identity":
+            raise ValueError(f"task '{self.task}' is of kind '{self.kind}'; only an identity has an open set")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"task '{self.task}' has a label twice: {self.labels}")
         if len(set(self.sources)) != len(self.sources):
@@ -94,6 +162,16 @@ class ColumnRecord(_Strict):
         if self.values is not None and len(self.values) != len(self.labels):
             raise ValueError(f"task '{self.task}' has {len(self.labels)} labels and {len(self.values)} values")
         return self
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the column gives out: logits, or the dimensions of its embedding."""
+        return self.dimensions or len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Outputs, number of sources, and dimensions of the foreign descriptor (0: none), as networks.shapes asks."""
+        return self.outputs, len(self.sources), self.descriptor.dimensions if self.descriptor else 0
 
 
 class EncoderRecord(_Strict):
@@ -132,6 +210,30 @@ class Manifest(_Strict):
                     raise ValueError(f"task '{column.task}' draws on '{source}', which is no column before it")
             seen.append(column.task)
         return self
+
+    @model_validator(mode="after")
+    def _one_descriptor_a_name(self) -> "Manifest":
+        for column in self.columns:
+            if column.descriptor and column.descriptor.identity != self.descriptors[column.descriptor.name].identity:
+                raise ValueError(
+                    f"task '{column.task}' draws on another '{column.descriptor.name}' than a column before"
+                )
+        return self
+
+    @property
+    def descriptors(self) -> dict[str, DescriptorRecord]:
+        """The foreign descriptors that the columns draw on, by name."""
+        found: dict[str, DescriptorRecord] = {}
+        for column in self.columns:
+            if column.descriptor:
+                found.setdefault(column.descriptor.name, column.descriptor)
+        return found
+
+    @property
+    def embedding(self) -> ColumnRecord | None:
+        """The column that describes faces, the last where there are several; None where there is none."""
+        found = [column for column in self.columns if column.kind == "embedding"]
+        return found[-1] if found else None
 
     def column(self, task: str) -> ColumnRecord:
         """The record of a task; KeyError if the bundle has no such column."""

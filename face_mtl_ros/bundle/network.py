@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ..networks.progressive import ProgressiveNetwork
-from .bundle import Bundle, Tensors
+from .bundle import PROTOTYPES, Bundle, Tensors
 
 
 def build_network(bundle: Bundle) -> ProgressiveNetwork:
@@ -12,8 +12,9 @@ def build_network(bundle: Bundle) -> ProgressiveNetwork:
     network = ProgressiveNetwork(bundle.preset)
     network.encoder.load_state_dict(to_torch(bundle.encoder))
     for column in bundle.manifest.columns:
-        network.add_column(column.task, len(column.labels), column.sources)
-        network.columns[column.task].load_state_dict(to_torch(bundle.columns[column.task]))
+        network.add_column(column.task, column.outputs, column.sources, column.shape[2])
+        weights = {name: tensor for name, tensor in bundle.columns[column.task].items() if name != PROTOTYPES}
+        network.columns[column.task].load_state_dict(to_torch(weights))
     return network.requires_grad_(False).eval()
 
 

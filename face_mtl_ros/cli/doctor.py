@@ -10,6 +10,7 @@ from ..bundle.bundle import load_bundle
 from ..bundle.files import BundleError
 from ..bundle.locate import locate_bundle
 from ..paths import home
+from ..runtime.descriptor import load_descriptors
 from ..runtime.engine import EngineError
 from ..runtime.engines import ENGINES, make_engine
 from ..vision.detectors import DETECTORS, DetectorError, make_detector
@@ -47,6 +48,12 @@ def run(args: argparse.Namespace) -> int:
         except EngineError as error:
             print(f"engine {name}: not here, {error}")
             works &= name != "auto"
+    try:
+        for name, descriptor in load_descriptors(bundle).items():
+            print(f"descriptor {name}: ready, {descriptor.spec.dimensions} numbers a face")
+    except EngineError as error:
+        print(f"descriptor: FAILED, {error}")
+        works = False
     for name in DETECTORS:
         try:
             make_detector(name)

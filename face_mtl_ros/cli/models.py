@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 
 from ..bundle.bundle import MANIFEST, load_bundle
+from ..bundle.card import model_card
 from ..bundle.files import BundleError, write_atomically
 from ..bundle.locate import DEFAULT_MODEL, bundle_folders, locate_bundle
 
 
 def add_parsers(commands) -> None:
-    models = commands.add_parser("models", help="list and verify model bundles")
+    models = commands.add_parser("models", help="list, verify and describe model bundles")
     actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="the installed and shipped bundles, with their columns")
     listing.add_argument("--json", action="store_true")
@@ -18,6 +19,9 @@ def add_parsers(commands) -> None:
     verify = actions.add_parser("verify", help="check every file of a bundle against its manifest")
     verify.add_argument("model", nargs="?", default=DEFAULT_MODEL)
     verify.set_defaults(run=run_verify)
+    card = actions.add_parser("card", help="print a bundle's model card, Markdown made from its manifest")
+    card.add_argument("model", nargs="?", default=DEFAULT_MODEL)
+    card.set_defaults(run=run_card)
 
     export = commands.add_parser("export", help="write a bundle as an ONNX file")
     export.add_argument("--model", default=DEFAULT_MODEL)
@@ -55,6 +59,11 @@ def run_verify(args: argparse.Namespace) -> int:
     bundle = load_bundle(locate_bundle(args.model))
     files = [MANIFEST, bundle.manifest.encoder.file.path, *(column.file.path for column in bundle.manifest.columns)]
     print(f"{bundle.version} is whole: {', '.join(files)}")
+    return 0
+
+
+def run_card(args: argparse.Namespace) -> int:
+    print(model_card(load_bundle(locate_bundle(args.model))), end="")
     return 0
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from .layers import ConvLayer
 from .presets import Preset
-from .topology import CLASSIFIER_MAP_SIZE, adapter_channels, column_layers
+from .topology import adapter_channels, classifier_map_size, column_layers
 
 
 class Adapter(nn.Module):
@@ -36,6 +36,30 @@ class Adapter(nn.Module):
         return torch.relu(self.reduce(scaled))
 
 
+class DescriptorAdapter(nn.Module):
+    """What the classifier sees of a foreign face descriptor: relu(V alpha d).
+
+    The adapter of Rusu et al. 2016, equation 2, for a source that has one layer only: a vector has no map that the
+    convolutions could read, so it enters where the column has vectors too.
+
+    Args:
+        dimensions: of the descriptor.
+        outputs: how many numbers V reduces it to.
+    """
+
+    def __init__(self, dimensions: int, outputs: int):
+        super().__init__()
+        # A vector of length 1 has small numbers; this brings their mean square to 1, as an activation's.
+        self.scale = nn.Parameter(torch.full((1,), dimensions**0.5))
+        self.reduce = nn.Linear(dimensions, outputs)
+        nn.init.kaiming_normal_(self.reduce.weight, nonlinearity="relu")
+        nn.init.zeros_(self.reduce.bias)
+
+    def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
+        """float (n, dimensions) of length 1 to float (n, outputs)."""
+        return torch.relu(self.reduce(self.scale * descriptors))
+
+
 class Column(nn.Module):
     """24 convolutions, a fully connected layer, dropout and the classifier; logits out.
 
@@ -45,16 +69,18 @@ class Column(nn.Module):
 
     Args:
         preset: widths and normalisation.
-        classes: number of labels.
+        outputs: number of labels, or an embedding's dimensions.
         sources: number of source columns.
+        descriptor: dimensions of the foreign face descriptor that the classifier reads as well; 0 for none.
     """
 
-    def __init__(self, preset: Preset, classes: int, sources: int = 0):
+    def __init__(self, preset: Preset, outputs: int, sources: int = 0, descriptor: int = 0):
         super().__init__()
         self.source_count = sources
+        self.descriptor_dimensions = descriptor
         plans = column_layers(preset)
         last = plans[-1].outputs
-        features = CLASSIFIER_MAP_SIZE**2
+        features = classifier_map_size(preset) ** 2
         self.adapters = nn.ModuleList()
         if sources:
             # One for each of layers 2 to 26: the convolutions but the first, the hidden layer and the classifier.
@@ -69,20 +95,40 @@ class Column(nn.Module):
         )
         self.hidden = nn.Linear((last + extra(last)) * features, preset.hidden_units)
         self.dropout = nn.Dropout(preset.dropout)
-        self.classifier = nn.Linear(preset.hidden_units + extra(preset.hidden_units), classes)
+        self.foreign = DescriptorAdapter(descriptor, preset.hidden_units) if descriptor else None
+        described = preset.hidden_units if descriptor else 0
+        self.classifier = nn.Linear(preset.hidden_units + extra(preset.hidden_units) + described, outputs)
 
     def forward(
-        self, encoded: torch.Tensor, sources: Sequence[Sequence[torch.Tensor]] = ()
+        self,
+        encoded: torch.Tensor,
+        sources: Sequence[Sequence[torch.Tensor]] = (),
+        descriptors: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Run the column.
 
         Args:
             encoded: float (n, c, 16, 16), the encoder's map.
             sources: the activations that each source column's own forward returned.
+            descriptors: float (n, d) of length 1, the faces by the foreign descriptor, where the column has one.
 
         Returns:
-            logits, float (n, classes), and the activations of layers 1 to 25 for the columns that draw on this one.
+            logits, float (n, outputs), and the activations of layers 1 to 25 for the columns that draw on this one.
+
+        Raises:
+            ValueError: the sources or the descriptors are not those that the column was built for.
         """
+        activations = self.activations(encoded, sources)
+        x = self._with_lateral(self.dropout(activations[-1]), len(self.layers) + 1, sources).flatten(1)
+        given = 0 if descriptors is None else descriptors.shape[1]
+        if given != self.descriptor_dimensions:
+            raise ValueError(f"the column reads a descriptor of {self.descriptor_dimensions} numbers, it got {given}")
+        if self.foreign is not None and descriptors is not None:
+            x = torch.cat([x, self.foreign(descriptors)], dim=1)
+        return self.classifier(x), activations
+
+    def activations(self, encoded: torch.Tensor, sources: Sequence[Sequence[torch.Tensor]] = ()) -> list[torch.Tensor]:
+        """The activations of layers 1 to 25, which no foreign descriptor reaches; arguments as of `forward`."""
         if len(sources) != self.source_count:
             raise ValueError(f"the column was built for {self.source_count} source columns, it got {len(sources)}")
         x, activations = encoded, []
@@ -92,8 +138,7 @@ class Column(nn.Module):
         x = self._with_lateral(x, len(self.layers), sources)
         x = torch.relu(self.hidden(x.flatten(1)))
         activations.append(x[:, :, None, None])
-        x = self._with_lateral(self.dropout(x)[:, :, None, None], len(self.layers) + 1, sources)
-        return self.classifier(x.flatten(1)), activations
+        return activations
 
     def _with_lateral(self, x: torch.Tensor, layer: int, sources: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
         """The input of a layer: its own column's x, and the adapter over the sources' activations before it."""

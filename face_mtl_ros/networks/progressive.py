@@ -1,7 +1,8 @@
 """The progressive network: one encoder, and columns of which each may draw on earlier ones (Fig. 3)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -27,49 +28,82 @@ class ProgressiveNetwork(nn.Module):
         self.columns = nn.ModuleDict()
         self.sources: dict[str, tuple[str, ...]] = {}
 
-    def add_column(self, task: str, classes: int, sources: Sequence[str] = ()) -> Column:
+    def add_column(self, task: str, outputs: int, sources: Sequence[str] = (), descriptor: int = 0) -> Column:
         """Freeze what there is and add a column that may be trained.
 
         Args:
             task: a new name of lower-case letters, digits and underscores.
-            classes: number of labels, at least 2.
+            outputs: number of labels, or an embedding's dimensions, at least 2.
             sources: earlier columns that it draws on.
+            descriptor: dimensions of the foreign face descriptor that it draws on; 0 for none.
 
         Raises:
-            ValueError: the name is malformed or taken, a source is unknown or named twice, too few classes.
+            ValueError: the name is malformed or taken, a source is unknown or named twice, too few outputs.
         """
         if not TASK_NAME.fullmatch(task):
             raise ValueError(f"task '{task}' must match {TASK_NAME.pattern}")
         if task in self.columns:
             raise ValueError(f"task '{task}' has a column already")
-        if classes < 2:
-            raise ValueError(f"task '{task}' needs at least 2 classes, got {classes}")
+        if outputs < 2:
+            raise ValueError(f"task '{task}' needs at least 2 classes, got {outputs}")
         for source in sources:
             if source not in self.columns:
                 raise ValueError(f"source '{source}' of task '{task}' is not one of the columns {list(self.columns)}")
         if len(set(sources)) != len(sources):
             raise ValueError(f"task '{task}' names a source twice: {list(sources)}")
         self.requires_grad_(False)
-        column = Column(self.preset, classes, len(sources))
+        column = Column(self.preset, outputs, len(sources), descriptor)
         self.columns[task] = column
         self.sources[task] = tuple(sources)
         return column
 
-    def forward(self, crops: torch.Tensor, tasks: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-        """float (n, 1, 128, 128) to logits, float (n, classes), for each of the tasks (default all)."""
-        return self.run_columns(self.encoder(crops), tasks)
+    def forward(
+        self,
+        crops: torch.Tensor,
+        tasks: Sequence[str] | None = None,
+        descriptors: Mapping[str, torch.Tensor] | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """The logits, float (n, classes), of each of the tasks (default all).
 
-    def run_columns(self, encoded: torch.Tensor, tasks: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+        Args:
+            crops: float (n, 1, 128, 128).
+            descriptors: task to float (n, d) of length 1, for each of the tasks whose column has a foreign descriptor.
+
+        Raises:
+            ValueError: a column's descriptor is missing or of another size.
+        """
+        return self.run_columns(self.encoder(crops), tasks, descriptors)
+
+    def run_columns(
+        self,
+        encoded: torch.Tensor,
+        tasks: Sequence[str] | None = None,
+        descriptors: Mapping[str, torch.Tensor] | None = None,
+    ) -> dict[str, torch.Tensor]:
         """As forward, from the encoder's map, float (n, c, 16, 16); runs only the columns that the tasks need."""
         wanted = list(self.columns) if tasks is None else list(tasks)
-        needed = self.with_sources(wanted)
+        needed, described = self.with_sources(wanted), descriptors or {}
         logits: dict[str, torch.Tensor] = {}
         activations: dict[str, list[torch.Tensor]] = {}
-        for task, column in self.columns.items():
-            if task in needed:
-                inputs = [activations[source] for source in self.sources[task]]
-                logits[task], activations[task] = column(encoded, inputs)
+        for task, column in self._columns():
+            sources = [activations[source] for source in self.sources[task]] if task in needed else []
+            if task in wanted:
+                logits[task], activations[task] = column(encoded, sources, described.get(task))
+            elif task in needed:
+                activations[task] = column.activations(encoded, sources)
         return {task: logits[task] for task in wanted}
+
+    def activations(self, encoded: torch.Tensor, tasks: Sequence[str]) -> dict[str, list[torch.Tensor]]:
+        """The activations of each of these columns that columns drawing on them see, from the encoder's map."""
+        needed = self.with_sources(tasks)
+        activations: dict[str, list[torch.Tensor]] = {}
+        for task, column in self._columns():
+            if task in needed:
+                activations[task] = column.activations(encoded, [activations[source] for source in self.sources[task]])
+        return {task: activations[task] for task in tasks}
+
+    def _columns(self) -> Iterable[tuple[str, Column]]:
+        return cast(Iterable[tuple[str, Column]], self.columns.items())
 
     def with_sources(self, tasks: Sequence[str]) -> set[str]:
         """The tasks and all the columns that they draw on, directly or by way of others."""

@@ -4,7 +4,7 @@ A bundle is checked against them before anything runs, and the ONNX graph is bui
 """
 
 from .presets import Preset
-from .topology import CLASSIFIER_MAP_SIZE, Conv, adapter_channels, column_layers, encoder_layers
+from .topology import Conv, adapter_channels, classifier_map_size, column_layers, encoder_layers
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -17,7 +17,7 @@ def encoder_shapes(preset: Preset) -> Shapes:
     return shapes
 
 
-def column_shapes(preset: Preset, classes: int, sources: int) -> Shapes:
+def column_shapes(preset: Preset, classes: int, sources: int, descriptor: int = 0) -> Shapes:
     """Name to shape, the state_dict of networks.column.Column."""
     plans = column_layers(preset)
     shapes: Shapes = {}
@@ -34,9 +34,13 @@ def column_shapes(preset: Preset, classes: int, sources: int) -> Shapes:
     for i, plan in enumerate(plans):
         shapes |= _conv_layer(f"layers.{i}", plan, preset, extra(plan.inputs) if i else 0)
     last, hidden = plans[-1].outputs, preset.hidden_units
-    shapes["hidden.weight"] = (hidden, (last + extra(last)) * CLASSIFIER_MAP_SIZE**2)
+    shapes["hidden.weight"] = (hidden, (last + extra(last)) * classifier_map_size(preset) ** 2)
     shapes["hidden.bias"] = (hidden,)
-    shapes["classifier.weight"] = (classes, hidden + extra(hidden))
+    if descriptor:
+        shapes["foreign.scale"] = (1,)
+        shapes["foreign.reduce.weight"] = (hidden, descriptor)
+        shapes["foreign.reduce.bias"] = (hidden,)
+    shapes["classifier.weight"] = (classes, hidden + extra(hidden) + (hidden if descriptor else 0))
     shapes["classifier.bias"] = (classes,)
     return shapes
 

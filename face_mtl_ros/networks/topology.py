@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from .presets import Preset
 
 INPUT_SIZE = 128  # pixels, Table I
-MAP_SIZE = 16  # pixels, the encoder's output and a column's input
-CLASSIFIER_MAP_SIZE = 4  # pixels, behind a column's two max-poolings
+MAP_SIZE = 16  # pixels, the encoder's output and a column's input, where the preset does not shrink
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def encoder_layers(preset: Preset) -> list[Conv]:
     """Table I up to 256 x 16 x 16: 13 convolutions, 3 of them strided. The 128 latent belongs to the auto-encoder."""
     plan = [(64, 1), (64, 1), (64, 2), (128, 1), (128, 1), (128, 2), (128, 1), (128, 1), (128, 1), (128, 2)]
     plan += [(256, 1), (256, 1), (256, 1)]
-    layers, channels, size = [], 1, INPUT_SIZE
+    layers, channels, size = [], 1, INPUT_SIZE // preset.shrink
     for outputs, stride in plan:
         size //= stride
         layers.append(Conv(channels, channels := _scaled(outputs, preset), size, stride))
@@ -47,13 +46,18 @@ def column_layers(preset: Preset) -> list[Conv]:
 
     The table gives "16 x 16" behind the first pooling; with a 2x2 pooling it is 8 x 8, as its own next row has it.
     """
-    layers, channels, size = [], _scaled(256, preset), MAP_SIZE
+    layers, channels, size = [], _scaled(256, preset), MAP_SIZE // preset.shrink
     for block in range(4):
         for position, outputs in enumerate([128] * 3 + [256] * 3):
             pool = block >= 2 and position == 5
             layers.append(Conv(channels, channels := _scaled(outputs, preset), size, pool=pool))
         size //= 2 if block >= 2 else 1
     return layers
+
+
+def classifier_map_size(preset: Preset) -> int:
+    """Pixels of the map behind a column's two max-poolings, 4 in Table III."""
+    return MAP_SIZE // preset.shrink // 4
 
 
 def adapter_channels(channels: int, preset: Preset) -> int:

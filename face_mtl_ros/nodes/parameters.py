@@ -44,6 +44,9 @@ class PerceptionSettings(Settings):
         0.5, ge=0.0, le=60.0, description="Time constant over which probabilities are averaged, in seconds; 0: none."
     )
     max_age_s: float = live(1.0, ge=0.05, le=60.0, description="Seconds that an unseen face keeps its id.")
+    descriptor_every: int = live(
+        15, ge=1, le=10_000, description="Frames of a face after which a foreign descriptor describes it again."
+    )
     publish_embedding: bool = live(False, description="Whether the messages carry the face descriptor.")
     silence_warn_s: float = live(
         2.0, ge=0.1, le=3600.0, description="Seconds without an image until diagnostics turn to WARN; STALE at 5 times."

@@ -282,6 +282,7 @@ class PerceptionNode(LifecycleNode):
         """Put the live parameters into effect."""
         self._settings = settings
         analyzer.max_faces = settings.max_faces
+        analyzer.descriptor_every = settings.descriptor_every
         analyzer.smoother.time_constant_s = settings.smoothing_s
         analyzer.tracker.max_age_s = settings.max_age_s
 

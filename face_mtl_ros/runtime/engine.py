@@ -1,8 +1,11 @@
 """What an engine is: a bundle made executable."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+
+from ..bundle.manifest import DescriptorRecord
 
 EMBEDDING = "encoder/embedding"  # the output beside the tasks'; no task's name has a slash
 
@@ -24,14 +27,34 @@ class Engine(Protocol):
     device: str
     precision: str
 
-    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """One batch of faces.
 
         Args:
             crops: float32 (n, 1, 128, 128), normalised by vision.alignment.normalize, n >= 0.
+            descriptors: name to float32 (n, d) of length 1, the faces by each foreign descriptor of the manifest.
 
         Returns:
-            Task to logits, float32 (n, classes), and EMBEDDING to the mean of the encoder's map over its places,
-            float32 (n, channels). Not to be called from two threads at once.
+            Task to logits, float32 (n, classes), an embedding's task to its numbers, float32 (n, d), and EMBEDDING to
+            the mean of the encoder's map over its places, float32 (n, channels). Not to be called from two threads at
+            once.
+
+        Raises:
+            ValueError: a descriptor that the bundle draws on is not given, or of another shape.
         """
         ...
+
+
+def check_descriptors(
+    needed: Mapping[str, DescriptorRecord], descriptors: Mapping[str, np.ndarray] | None, n: int
+) -> dict[str, np.ndarray]:
+    """The needed ones of n faces, float32 (n, d) each; ValueError names one that is missing or of another shape."""
+    given = descriptors or {}
+    for name, record in needed.items():
+        if name not in given:
+            raise ValueError(f"the model draws on the face descriptor '{name}', which was not given")
+        if given[name].shape != (n, record.dimensions):
+            raise ValueError(
+                f"the face descriptor '{name}' has the shape {given[name].shape}, not ({n}, {record.dimensions})"
+            )
+    return {name: np.ascontiguousarray(given[name], np.float32) for name in needed}

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..bundle.bundle import Bundle, Tensors
-from ..networks.presets import Preset
+from ..networks.presets import LEAST_CONTRAST, Preset
 from ..networks.topology import INPUT_SIZE, Conv, column_layers, encoder_layers
 from .engine import EMBEDDING
 
@@ -19,13 +19,19 @@ INPUT = "crops"
 BATCH_NORM_EPSILON = 1e-5
 
 
+def descriptor_input(name: str) -> str:
+    """The graph's input for a foreign face descriptor, float32 (batch, d) of length 1."""
+    return f"descriptor/{name}"
+
+
 def build_graph(bundle: Bundle) -> onnx.ModelProto:
     """float32 crops (batch, 1, 128, 128) to one output of logits a task, float32 (batch, classes), named as it is.
 
-    A last output, EMBEDDING, is the mean of the encoder's map over its places, float32 (batch, channels).
+    For each foreign descriptor that a column draws on there is an input beside the crops. A last output, EMBEDDING, is
+    the mean of the encoder's map over its places, float32 (batch, channels).
     """
     graph = _Graph()
-    encoded = INPUT
+    encoded = graph.shrink("encoder/shrink", INPUT, bundle.preset.shrink)
     for i, plan in enumerate(encoder_layers(bundle.preset)):
         encoded = graph.conv_layer(f"encoder/layers.{i}", encoded, plan, bundle.encoder, f"layers.{i}", bundle.preset)
     pooled = graph.add("GlobalAveragePool", "encoder/pooled", [encoded])
@@ -34,10 +40,15 @@ def build_graph(bundle: Bundle) -> onnx.ModelProto:
     for column in bundle.manifest.columns:
         sources = [activations[source] for source in column.sources]
         weights = bundle.columns[column.task]
-        activations[column.task] = _column(graph, column.task, encoded, sources, weights, bundle.preset)
+        described = descriptor_input(column.descriptor.name) if column.descriptor else None
+        activations[column.task] = _column(graph, column.task, encoded, sources, described, weights, bundle.preset)
     inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 1, INPUT_SIZE, INPUT_SIZE])]
+    inputs += [
+        helper.make_tensor_value_info(descriptor_input(name), TensorProto.FLOAT, ["batch", record.dimensions])
+        for name, record in bundle.manifest.descriptors.items()
+    ]
     outputs = [
-        helper.make_tensor_value_info(column.task, TensorProto.FLOAT, ["batch", len(column.labels)])
+        helper.make_tensor_value_info(column.task, TensorProto.FLOAT, ["batch", column.outputs])
         for column in bundle.manifest.columns
     ]
     channels = encoder_layers(bundle.preset)[-1].outputs
@@ -50,7 +61,13 @@ def build_graph(bundle: Bundle) -> onnx.ModelProto:
 
 
 def _column(
-    graph: "_Graph", task: str, encoded: str, sources: list[list[str]], weights: Tensors, preset: Preset
+    graph: "_Graph",
+    task: str,
+    encoded: str,
+    sources: list[list[str]],
+    described: str | None,
+    weights: Tensors,
+    preset: Preset,
 ) -> list[str]:
     """Add networks.column.Column's forward to the graph; returns the names of the activations of layers 1 to 25."""
 
@@ -72,6 +89,12 @@ def _column(
     activations.append(graph.add("Reshape", f"{task}/hidden/map", [x, shape]))
     if sources:
         x = graph.add("Flatten", f"{task}/hidden/flat", [with_lateral(activations[-1], len(plans) + 1)], axis=1)
+    if described:
+        # networks.column.DescriptorAdapter; the scale is folded into the matrix.
+        folded = weights | {"foreign.reduce.weight": weights["foreign.reduce.weight"] * weights["foreign.scale"]}
+        adapted = graph.linear(f"{task}/foreign", described, folded, "foreign.reduce")
+        adapted = graph.add("Relu", f"{task}/foreign/relu", [adapted])
+        x = graph.add("Concat", f"{task}/foreign/with_own", [x, adapted], axis=1)
     graph.linear(task, x, weights, "classifier")
     return activations
 
@@ -90,6 +113,18 @@ class _Graph:
     def constant(self, name: str, value: np.ndarray) -> str:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
+
+    def shrink(self, name: str, x: str, factor: int) -> str:
+        """networks.encoder.shrink."""
+        if factor == 1:
+            return x
+        small = self.add("AveragePool", f"{name}/small", [x], kernel_shape=[factor] * 2, strides=[factor] * 2)
+        power = self.add(
+            "ReduceMean", f"{name}/power", [self.add("Mul", f"{name}/square", [small, small])], axes=[2, 3]
+        )
+        least = self.constant(f"{name}/least", np.array(LEAST_CONTRAST**2, np.float32))
+        contrast = self.add("Sqrt", f"{name}/contrast", [self.add("Max", f"{name}/clipped", [power, least])])
+        return self.add("Div", f"{name}/normalised", [small, contrast])
 
     def conv_layer(self, name: str, x: str, plan: Conv, weights: Tensors, prefix: str, preset: Preset) -> str:
         """networks.layers.ConvLayer in evaluation mode, its batch normalisation folded into weight and bias."""

@@ -2,13 +2,14 @@
 
 import logging
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..networks.topology import encoder_layers
 from ..paths import cache_dir
-from .engine import EMBEDDING, EngineError
+from .engine import EMBEDDING, EngineError, check_descriptors
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class OpenVinoEngine:
         try:
             import openvino as ov
 
-            from .graph import INPUT, build_graph
+            from .graph import INPUT, build_graph, descriptor_input
         except ModuleNotFoundError as error:
             raise EngineError(
                 f"engine 'openvino' needs {error.name}, which is not installed: pip install openvino onnx"
@@ -57,31 +58,35 @@ class OpenVinoEngine:
         settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
-            **_cache_settings(),
+            **cache_settings(),
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._input = INPUT
-        self._outputs = {column.task: len(column.labels) for column in bundle.manifest.columns}
+        self._input, self._descriptor_input = INPUT, descriptor_input
+        self._descriptors = bundle.manifest.descriptors
+        self._outputs = {column.task: column.outputs for column in bundle.manifest.columns}
         self._outputs[EMBEDDING] = encoder_layers(bundle.preset)[-1].outputs
         try:
             model = core.read_model(build_graph(bundle).SerializeToString())
             self._request = core.compile_model(model, device, settings).create_infer_request()
         except RuntimeError as error:
             raise EngineError(
-                f"{bundle.root} cannot be compiled by OpenVINO for {device} in {precision}: {_cause(error)}; "
+                f"{bundle.root} cannot be compiled by OpenVINO for {device} in {precision}: {cause(error)}; "
                 "try another precision or engine 'torch'"
             ) from error
 
-    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        given = check_descriptors(self._descriptors, descriptors, len(crops))
         if not len(crops):
             return {name: np.empty((0, width), np.float32) for name, width in self._outputs.items()}
-        # Shares the input's memory; the outputs are copied, for the request overwrites them at the next call.
-        self._request.infer({self._input: np.ascontiguousarray(crops, np.float32)}, share_inputs=True)
+        inputs = {self._descriptor_input(name): values for name, values in given.items()}
+        inputs[self._input] = np.ascontiguousarray(crops, np.float32)
+        # Shares the inputs' memory; the outputs are copied, for the request overwrites them at the next call.
+        self._request.infer(inputs, share_inputs=True)
         return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
 
 
-def _cache_settings() -> dict[str, str]:
+def cache_settings() -> dict[str, str]:
     """CACHE_DIR where its folder can be written: OpenVINO fails over one that cannot, though it only saves time."""
     try:
         folder = cache_dir() / "openvino"
@@ -97,7 +102,7 @@ def _cache_settings() -> dict[str, str]:
         return {}
 
 
-def _cause(error: RuntimeError) -> str:
+def cause(error: RuntimeError) -> str:
     """The first line that says more than the places in OpenVINO's sources that the error passed through."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if line and not line.startswith("Exception from ")), "no reason given")

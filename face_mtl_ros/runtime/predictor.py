@@ -1,46 +1,100 @@
 """From aligned crops to calibrated probabilities."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..bundle.bundle import Bundle
+from ..bundle.bundle import PROTOTYPES, Bundle
 from ..vision.alignment import normalize
+from .descriptor import Descriptor
 from .engine import EMBEDDING, Engine
+from .open_set import known_score
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What the columns say of n faces.
+
+    Attributes:
+        probabilities: task to float32 (n, classes), softmax(logits / the column's temperature).
+        embeddings: float32 (n, d) of length 1, whose product of two is the cosine of their angle: those of the bundle's
+            embedding column, or where it has none the encoder's map, averaged, which is not trained to tell people
+            apart.
+        known: task of each open-set identity column to float32 (n,): how far above its threshold a face's score is;
+            not above 0 the face is nobody's.
+    """
+
+    probabilities: dict[str, np.ndarray]
+    embeddings: np.ndarray
+    known: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A bundle and the engine that runs it."""
+    """A bundle, the engine that runs it, and where its columns draw on foreign descriptors, those by name."""
 
     bundle: Bundle
     engine: Engine
+    descriptors: Mapping[str, Descriptor] = field(default_factory=dict)
 
-    def predict(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        """Run all columns on a batch of crops: the first part of what `read` returns."""
-        return self.read(crops)[0]
+    def predict(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """The probabilities of what `read` returns."""
+        return self.read(crops, descriptors).probabilities
 
-    def read(self, crops: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Run the encoder and all columns on a batch of crops.
+    def describe(self, image: np.ndarray, points: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """An image's faces by each foreign descriptor, as `read` takes them; see Descriptor.describe."""
+        return {name: descriptor.describe(image, points) for name, descriptor in self.descriptors.items()}
+
+    def describe_crops(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        """The same of aligned crops; see Descriptor.describe_crops for what they lack."""
+        return {name: descriptor.describe_crops(crops) for name, descriptor in self.descriptors.items()}
+
+    def read(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> Readings:
+        """Run the encoder and all columns on a batch of faces.
 
         Args:
-            crops: uint8 (n, 128, 128), as vision.alignment.align cuts them.
+            crops: uint8 (n, 128, 128) as vision.alignment.align cuts.
+            descriptors: name to float32 (n, d) of length 1, for each foreign descriptor that the bundle draws on.
 
-        Returns:
-            Task to probabilities, float32 (n, classes): softmax(logits / the column's temperature), and the embeddings,
-            float32 (n, channels) of length 1, whose product of two is the cosine of their angle.
+        Raises:
+            ValueError: one of them is not given, or of another shape.
         """
-        outputs = self.engine.run(normalize(crops[:, None].astype(np.float32)))
-        probabilities = {
-            column.task: softmax(outputs[column.task] / column.temperature) for column in self.bundle.manifest.columns
+        manifest, outputs = self.bundle.manifest, self.logits(crops, descriptors)
+        embedding = manifest.embedding
+        embeddings = unit(outputs[embedding.task if embedding else EMBEDDING])
+        classifiers = [column for column in manifest.columns if column.kind != "embedding"]
+        known = {
+            column.task: known_score(
+                column, outputs[column.task], embeddings, self.bundle.columns[column.task].get(PROTOTYPES)
+            )
+            - np.float32(column.open_set.threshold)
+            for column in classifiers
+            if column.open_set
         }
-        embeddings = outputs[EMBEDDING]
-        return probabilities, embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        return Readings(
+            {column.task: softmax(outputs[column.task] / column.temperature) for column in classifiers},
+            embeddings,
+            known,
+        )
+
+    def logits(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """The engine's outputs for uint8 (n, 128, 128) crops; see runtime.engine.Engine.run."""
+        return self.engine.run(normalize(crops[:, None].astype(np.float32)), descriptors)
 
     def warm_up(self, largest: int = 4) -> None:
         """Run batches of 1 to `largest` faces once, so that the first frames don't pay for what engines prepare."""
         for n in range(1, largest + 1):
-            self.predict(np.zeros((n, 128, 128), np.uint8))
+            nobody = {
+                name: np.zeros((n, record.dimensions), np.float32)
+                for name, record in self.bundle.manifest.descriptors.items()
+            }
+            self.predict(np.zeros((n, 128, 128), np.uint8), nobody)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """float (n, d) to the same direction at length 1; zeros stay zeros."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,24 +1,31 @@
 """A bundle with random weights of any preset, for benchmarks and tests that need no trained one."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..bundle.bundle import Bundle, Tensors, load_bundle, write_manifest
 from ..bundle.files import write_tensors
-from ..bundle.manifest import ColumnRecord, EncoderRecord, Manifest, Preprocessing, Provenance
+from ..bundle.manifest import ColumnRecord, DescriptorRecord, EncoderRecord, Manifest, Preprocessing, Provenance
 from ..networks.presets import get_preset
 from ..networks.shapes import Shapes, column_shapes, encoder_shapes
 from ..vision.alignment import TEMPLATE
 
 
 def write_random_bundle(
-    root: Path, preset: str, columns: dict[str, tuple[list[str], list[str]]], seed: int = 0, name: str = "random"
+    root: Path,
+    preset: str,
+    columns: dict[str, tuple[list[str], list[str]]],
+    seed: int = 0,
+    name: str = "random",
+    descriptors: Mapping[str, DescriptorRecord] | None = None,
 ) -> Bundle:
     """Write and load a bundle.
 
     Args:
         columns: task to (labels, sources), in order.
+        descriptors: task to the foreign descriptor that its column draws on, for those that draw on one.
     """
     rng = np.random.default_rng(seed)
     made_by = Provenance(
@@ -28,9 +35,15 @@ def write_random_bundle(
     encoder = write_tensors(root, "encoder.safetensors", _random(encoder_shapes(size), rng))
     records = []
     for task, (labels, sources) in columns.items():
-        tensors = _random(column_shapes(size, len(labels), len(sources)), rng)
+        descriptor = (descriptors or {}).get(task)
+        dimensions = descriptor.dimensions if descriptor else 0
+        tensors = _random(column_shapes(size, len(labels), len(sources), dimensions), rng)
         file = write_tensors(root, f"columns/{task}.safetensors", tensors)
-        records.append(ColumnRecord(task=task, labels=labels, sources=sources, file=file, provenance=made_by))
+        records.append(
+            ColumnRecord(
+                task=task, labels=labels, sources=sources, descriptor=descriptor, file=file, provenance=made_by
+            )
+        )
     manifest = Manifest(
         name=name,
         preset=preset,

@@ -1,11 +1,12 @@
 """The bundle in eager torch: the reference that the compiled engines are compared with, and CUDA without a compiler."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..bundle.bundle import Bundle
-from .engine import EMBEDDING, EngineError
+from .engine import EMBEDDING, EngineError, check_descriptors
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -54,14 +55,20 @@ class TorchEngine:
             torch.set_num_threads(threads)
         self.device, self.precision = device, precision
         self._torch = torch
+        self._manifest = bundle.manifest
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         network = build_network(bundle).to(device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
-    def run(self, crops: np.ndarray) -> dict[str, np.ndarray]:
-        torch = self._torch
-        with torch.inference_mode():
-            inputs = torch.from_numpy(np.ascontiguousarray(crops, np.float32)).to(self.device, self._dtype)
-            encoded = self._network.encoder(inputs)
-            outputs = {**self._network.run_columns(encoded), EMBEDDING: encoded.mean((2, 3))}
+    def run(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        given = check_descriptors(self._manifest.descriptors, descriptors, len(crops))
+        with self._torch.inference_mode():
+            vectors = {name: self._tensor(values) for name, values in given.items()}
+            columns = self._manifest.columns
+            described = {column.task: vectors[column.descriptor.name] for column in columns if column.descriptor}
+            encoded = self._network.encoder(self._tensor(crops))
+            outputs = {**self._network.run_columns(encoded, None, described), EMBEDDING: encoded.mean((2, 3))}
             return {name: values.float().cpu().numpy() for name, values in outputs.items()}
+
+    def _tensor(self, values: np.ndarray):
+        return self._torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self.device, self._dtype)

@@ -22,20 +22,36 @@ def align(image: np.ndarray, points: np.ndarray, size: int = CROP_SIZE, margin: 
     Returns:
         uint8 (size + 2 margin, size + 2 margin) grey. What lies outside the image repeats its edge.
     """
-    matrix = similarity(points, TEMPLATE[: len(points)] * size + margin)
     side = size + 2 * margin
+    crop = warp(image, points, TEMPLATE[: len(points)] * size + margin, side, side)
+    return crop if crop.ndim == 2 else cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+
+
+def warp(image: np.ndarray, points: np.ndarray, target: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Cut out a face so that its points come to lie on others, as closely as `similarity` brings them.
+
+    Args:
+        image: uint8 (h, w, 3) or (h, w).
+        points: float (n, 2) pixels of the image.
+        target: float (n, 2) pixels of the crop.
+        width, height: of the crop in pixels.
+
+    Returns:
+        uint8 (height, width, 3) or (height, width), as the image has channels. What lies outside the image repeats its
+        edge.
+    """
+    matrix = similarity(points, target)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if scale < 0.5:
         # Bilinear sampling skips pixels when it shrinks by more than two, so shrink with an area filter first.
-        image, offset = _region(image, matrix, side)
+        image, offset = _region(image, matrix, width, height)
         factor = 2 * scale
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         # Pixel centres lie at +0.5, which a change of scale must keep in place.
         to_region = np.array([[1 / factor, 0, 0.5 / factor - 0.5], [0, 1 / factor, 0.5 / factor - 0.5], [0, 0, 1]])
         to_region[:2, 2] += offset
         matrix = matrix @ to_region
-    crop = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return crop if crop.ndim == 2 else cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -77,11 +93,11 @@ def normalize(crops):
     return centred / deviation.clip(4.0)
 
 
-def _region(image: np.ndarray, matrix: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+def _region(image: np.ndarray, matrix: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """The part of the image that the crop shows, with a few pixels around it, and its upper left corner (x, y)."""
     inverse = cv2.invertAffineTransform(matrix)
-    corners = np.array([[0, 0, 1], [side, 0, 1], [0, side, 1], [side, side, 1]]) @ inverse.T
-    height, width = image.shape[:2]
-    low = np.clip(np.floor(corners.min(0)).astype(int) - 4, 0, [width - 1, height - 1])
-    high = np.clip(np.ceil(corners.max(0)).astype(int) + 4, low + 1, [width, height])
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]]) @ inverse.T
+    below, right = image.shape[:2]
+    low = np.clip(np.floor(corners.min(0)).astype(int) - 4, 0, [right - 1, below - 1])
+    high = np.clip(np.ceil(corners.max(0)).astype(int) + 4, low + 1, [right, below])
     return image[low[1] : high[1], low[0] : high[0]], low

@@ -1,0 +1,73 @@
+"""Whether an identity column knows a face at all: a robot meets strangers, and a softmax always names somebody."""
+
+import numpy as np
+from scipy.special import logsumexp, softmax
+
+from ..bundle.manifest import ColumnRecord
+
+
+def known_score(
+    column: ColumnRecord, logits: np.ndarray, embeddings: np.ndarray, prototypes: np.ndarray | None
+) -> np.ndarray:
+    """How much faces look like somebody whom the column knows, by the column's own method.
+
+    Args:
+        column: an identity column with an open-set rule.
+        logits: float (n, classes).
+        embeddings: float (n, d) of length 1.
+        prototypes: float (classes, d) of length 1, the mean embedding of each person; for the method "embedding".
+
+    Returns:
+        float32 (n,); a face whose score is not above the rule's threshold is nobody's.
+    """
+    assert column.open_set is not None
+    if column.open_set.method == "embedding":
+        assert prototypes is not None
+        return nearness(embeddings, prototypes)
+    score = energy if column.open_set.method == "energy" else probability
+    return score(logits, column.temperature)
+
+
+def energy(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """T logsumexp(logits / T), the negative free energy of Liu et al. 2020: float (n, classes) to float64 (n,)."""
+    return temperature * logsumexp(np.asarray(logits, np.float64) / temperature, axis=1)
+
+
+def probability(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """The highest of softmax(logits / T), 0 to 1: float (n, classes) to float64 (n,)."""
+    return softmax(np.asarray(logits, np.float64) / temperature, axis=1).max(1)
+
+
+def class_means(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The mean direction of each class.
+
+    Args:
+        embeddings: float (n, d), of length 1.
+        labels: int (n,), each of 0 to classes - 1 at least once.
+
+    Returns:
+        float64 (classes, d), of length 1.
+
+    Raises:
+        ValueError: a class has no sample, or its embeddings cancel out.
+    """
+    embeddings, labels = np.asarray(embeddings, np.float64), np.asarray(labels)
+    means = np.zeros((classes, embeddings.shape[1]))
+    np.add.at(means, labels, embeddings)
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    if not (lengths > 0).all():
+        raise ValueError(f"class {np.flatnonzero(~(lengths[:, 0] > 0))[0]} has no embedding to take the mean of")
+    return means / lengths
+
+
+def nearness(embeddings: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Cosine to the nearest class mean, -1 to 1.
+
+    Args:
+        embeddings: float (n, d), of length 1.
+        means: float (classes, d), as class_means gives them.
+
+    Returns:
+        float64 (n,).
+    """
+    return (np.asarray(embeddings, np.float64) @ means.T).max(1)
