@@ -1,0 +1,37 @@
+"""The pictures of several datasets without their labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..datasets.crops import MARGIN, load_crops
+from ..datasets.dataset import Dataset, DatasetError
+
+
+class UnlabelledPool:
+    """All pictures of the datasets, numbered one after another.
+
+    Attributes:
+        ids: the samples' ids, for messages.
+
+    Raises:
+        DatasetError: there is no picture, or one cannot be read.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset]):
+        if not any(len(dataset) for dataset in datasets):
+            raise DatasetError(f"no picture to train on in {[f'{d.name}/{d.split}' for d in datasets]}")
+        self._crops = [load_crops(dataset, MARGIN) for dataset in datasets]
+        self.ids = [id for dataset in datasets for id in dataset.ids]
+        self._ends = np.cumsum([len(dataset) for dataset in datasets])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def crops(self, indices: np.ndarray) -> torch.Tensor:
+        """uint8 (len(indices), 160, 160), crops with their margin."""
+        owners = np.searchsorted(self._ends, indices, side="right")
+        return torch.from_numpy(
+            np.stack([self._crops[o][i - self._ends[o]] for o, i in zip(owners, indices, strict=True)])
+        )
