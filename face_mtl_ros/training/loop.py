@@ -1,50 +1,50 @@
-"""The training loop: AdamW with warm-up and cosine decay, an average of the weights, checkpoints, exact resume."""
+"""The training loop: optimizer, schedule, an average of the weights, checkpoints, exact resume, several processes."""
 
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from . import distributed
+from .checkpoint import load_checkpoint, save_checkpoint
+from .interrupt import deferred_interrupt
+from .recipe import Recipe
+
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY_S = 60.0
+REPORT_EVERY_S = 10.0
+CLIP_NORM = 5.0
+STAGNATION = 2  # epochs without a lower loss, after which the plateau schedule halves the learning rate
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step, with which samples, and what is kept."""
+
+
+@dataclass
+class History:
+    """What came of a training.
 
     Attributes:
-        epochs: passes over the samples.
-        minutes: where it is set, the time after which training ends at the latest; the learning rate then falls with
-            the time that has passed, if that is ahead of the steps, so that a short training is a whole one.
-        batch: samples a step.
-        learning_rate: AdamW's, at the end of the warm-up; from there it falls to 0 along a cosine.
-        weight_decay: AdamW's, on weights of two and more dimensions.
-        warmup: share of the steps over which the learning rate rises.
-        average: decay of the exponential moving average of the weights, which is what training returns.
-        smoothing: label smoothing.
-        half_size: share of the budget, at its beginning, over which pre-training sees crops at half their size,
-            which have a quarter of the pixels; the rest adapts the filters to the full size.
-        seed: of the samples' order, the initial weights and the augmentation.
+        epochs: passes over the samples that were really done.
+        budgets: what it ran under, {"step", "epochs", "minutes"} each, from which step on.
+        epoch_losses: mean loss of each whole epoch.
+        validation: what `validate` returned after each epoch, with "epoch".
     """
 
-    epochs: float = 12
-    minutes: float | None = None
-    batch: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: float = 0.05
-    average: float = 0.998
-    smoothing: float = 0.05
-    half_size: float = 0.0
-    seed: int = 0
+    epochs: float = 0.0
+    budgets: list[dict] = field(default_factory=list)
+    epoch_losses: list[float] = field(default_factory=list)
+    validation: list[dict] = field(default_factory=list)
 
 
 def fit(
@@ -54,90 +54,225 @@ def fit(
     recipe: Recipe,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = logger.info,
-) -> list[dict]:
+    *,
+    names: Sequence[str] | None = None,
+    identity: dict[str, Any] | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
+    log: Callable[[int, dict[str, float]], None] | None = None,
+) -> History:
     """Train the module's trainable parameters in place.
+
+    Chance (views, dropout) is seeded anew at each step from the recipe's seed and the step, so a training that is
+    resumed goes the very way of one that never stopped.
 
     Args:
         module: in training mode already; ends with the averaged weights.
         loss_of: the mean loss of the samples at these indices, a scalar with gradient; it also gets the share of the
             budget that is used up.
         samples: how many samples there are; loss_of gets indices below it.
-        checkpoint: written once a minute and at the end by an atomic rename; training continues from it if it is
-            there and was written under the same recipe, and then goes through the same samples as without a pause.
-            The budget (epochs, minutes) may be another one than before: what is left then follows the new one.
+        checkpoint: written once a minute, at the end and on Ctrl-C; training continues from it if it is there. The
+            budget (epochs, minutes) may be another one than before: what is left then follows the new one. Of several
+            processes the first one writes and reads it, for all.
         report: called with a line of progress about every ten seconds.
+        names: the samples' ids, for error messages.
+        identity: what else a checkpoint must agree in, such as the preset.
+        validate: called after each whole epoch, with the averaged weights in place and in evaluation mode.
+        log: called with the step and figures to plot whenever progress is reported, and with those of a validation.
 
-    Returns:
-        The budgets that training ran under, {"step", "epochs", "minutes"} each, from which step on.
+    Raises:
+        TrainingError: the loss or its gradient is not finite.
+        CheckpointError: the checkpoint is damaged or of another training.
+        OSError: a checkpoint cannot be written; the one before is kept.
+        KeyboardInterrupt: Ctrl-C, after the step in hand and a checkpoint; a second one does not wait.
     """
-    steps = max(1, round(recipe.epochs * samples / recipe.batch))
-    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    groups = [
-        {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-    average = {name: value.detach().clone() for name, value in _averaged(module).items()}
-    signature = {**asdict(recipe), "samples": samples}
-    budget = {"epochs": signature.pop("epochs"), "minutes": signature.pop("minutes")}
-    budgets, step, spent = [{"step": 0, **budget}], 0, 0.0
-    if checkpoint and checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        if state["signature"] == signature:
-            module.load_state_dict(state["module"])
-            optimizer.load_state_dict(state["optimizer"])
-            average, step, spent, budgets = state["average"], state["step"], state["spent"], state["budgets"]
-            if {"step": budgets[-1]["step"], **budget} != budgets[-1]:
-                budgets.append({"step": step, **budget})
-            torch.set_rng_state(state["rng"])
-            report(f"resuming at step {step} of {steps} from {checkpoint}")
+    run = _Run(module, samples, recipe, checkpoint, identity or {})
+    if run.resume():
+        report(f"resuming at step {run.step} of {run.steps} from {checkpoint}")
+    reported = saved = time.monotonic()
+    losses: list[float] = []
+    done, since = run.progress(), run.step
+    with deferred_interrupt() as interrupted:
+        while done < 1:
+            indices = distributed.share(_indices(run.step, samples, recipe))
+            torch.manual_seed((recipe.seed * 1_000_003 + run.step) * distributed.world() + distributed.rank())
+            loss = run.advance(loss_of(indices, done), done, [names[i] for i in indices] if names else [])
+            losses.append(loss)
+            now, done = time.monotonic(), run.progress()
+            if run.epoch_ended():
+                _end_epoch(run, validate, report, log)
+            if now - reported > REPORT_EVERY_S or done >= 1:
+                mean, rate = float(np.mean(losses)), (run.step - since) * recipe.batch / (now - reported)
+                report(_progress_line(run, mean, rate, done))
+                if log:
+                    log(run.step, {"loss": mean, "learning_rate": run.learning_rate, "rate": rate})
+                reported, since, losses = now, run.step, []
+            stopped = interrupted()
+            if now - saved > CHECKPOINT_EVERY_S or done >= 1 or stopped:
+                run.save()
+                saved = now
+            if stopped:
+                if checkpoint:
+                    report(f"stopped at step {run.step}; the same command goes on from {checkpoint}")
+                raise KeyboardInterrupt
+    run.load_average()
+    run.history.epochs = run.step * recipe.batch / samples
+    return run.history
 
-    def save() -> None:
-        if checkpoint:
-            state = {
-                "signature": signature,
-                "module": module.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average,
-                "step": step,
-                "spent": spent + time.monotonic() - started,
-                "budgets": budgets,
-                "rng": torch.get_rng_state(),
-            }
-            partial = checkpoint.with_suffix(".partial")
-            torch.save(state, partial)
-            partial.replace(checkpoint)
 
-    def progress() -> float:
-        """The share of the budget that is used up, 0 to 1."""
-        in_time = (spent + time.monotonic() - started) / (60 * recipe.minutes) if recipe.minutes else 0.0
-        return min(1.0, max(step / steps, in_time))
+class _Run:
+    """A training's state: what a checkpoint holds."""
 
-    started = reported = saved = time.monotonic()
-    losses, done = [], progress()
-    while done < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _rate(done, recipe.warmup)
-        loss = loss_of(_indices(step, samples, recipe), done)
-        optimizer.zero_grad(set_to_none=True)
+    def __init__(self, module: nn.Module, samples: int, recipe: Recipe, checkpoint: Path | None, identity: dict):
+        self.module, self.recipe, self.checkpoint, self.samples = module, recipe, checkpoint, samples
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(self.parameters, recipe)
+        self.average = {name: value.detach().clone() for name, value in _averaged(module).items()}
+        self.signature = {**asdict(recipe), "samples": samples, **identity}
+        budget = {"epochs": self.signature.pop("epochs"), "minutes": self.signature.pop("minutes")}
+        self.history = History(budgets=[{"step": 0, **budget}])
+        self.steps = max(1, math.ceil(recipe.epochs * samples / recipe.batch - 1e-6))  # whole epochs end whole
+        self.step, self.spent, self.started = 0, 0.0, time.monotonic()
+        self.learning_rate, self.halvings, self.lowest, self.stagnant = 0.0, 0, math.inf, 0
+        self.epoch_sum, self.epoch_steps = 0.0, 0
+
+    def resume(self) -> bool:
+        """Take up the checkpoint if there is one."""
+        state = distributed.of_first(lambda: load_checkpoint(self.checkpoint, self.signature))
+        if state is None:
+            return False
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average, self.step, self.spent = state["average"], state["step"], state["spent"]
+        self.halvings, self.lowest, self.stagnant = state["halvings"], state["lowest"], state["stagnant"]
+        self.epoch_sum, self.epoch_steps = state["epoch_sum"], state["epoch_steps"]
+        budget = {key: value for key, value in self.history.budgets[0].items() if key != "step"}
+        self.history = History(**state["history"])
+        if {**self.history.budgets[-1], **budget} != self.history.budgets[-1]:
+            self.history.budgets.append({"step": self.step, **budget})
+        return True
+
+    def save(self) -> None:
+        if self.checkpoint is None or distributed.rank():
+            return
+        state = {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "spent": self.elapsed(),
+            "halvings": self.halvings,
+            "lowest": self.lowest,
+            "stagnant": self.stagnant,
+            "epoch_sum": self.epoch_sum,
+            "epoch_steps": self.epoch_steps,
+            "history": asdict(self.history),
+        }
+        save_checkpoint(self.checkpoint, self.signature, state)
+
+    def advance(self, loss: torch.Tensor, done: float, names: list[str]) -> float:
+        """One step of the optimizer. Returns the loss over all processes."""
+        value = distributed.average(loss.item())
+        self._check_finite("loss", value, names)
+        self.learning_rate = self.recipe.learning_rate * self._factor(done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters.values(), 5.0)
-        optimizer.step()
-        step += 1
-        losses.append(loss.item())
+        distributed.average_gradients(self.parameters)
+        norm = nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
+        self._check_finite("gradient's norm", norm.item(), names)  # else the weights would be lost before the loss
+        self.optimizer.step()
+        self.step += 1
+        self.epoch_sum, self.epoch_steps = self.epoch_sum + value, self.epoch_steps + 1
         # The average follows closely at first, else it would remember the initial weights.
-        decay = min(recipe.average, (1 + step) / (10 + step))
-        for name, value in _averaged(module).items():
-            average[name].lerp_(value.detach(), 1 - decay)
-        now, done = time.monotonic(), progress()
-        if now - reported > 10 or done >= 1:
-            report(f"epoch {step * recipe.batch / samples:.2f} loss {np.mean(losses):.4f}, {done:.1%} done")
-            reported, losses = now, []
-        if now - saved > CHECKPOINT_EVERY_S or done >= 1:
-            save()
-            saved = now
-    module.load_state_dict({**module.state_dict(), **average})
-    return budgets
+        decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
+        for name, current in _averaged(self.module).items():
+            self.average[name].lerp_(current.detach(), 1 - decay)
+        return value
+
+    def _check_finite(self, what: str, value: float, names: list[str]) -> None:
+        if math.isfinite(value):
+            return
+        kept = self.checkpoint is not None and self.checkpoint.exists()
+        batch = f"; its samples: {', '.join(names)}" if names else ""
+        checkpoint = f"; the last good checkpoint is kept, {self.checkpoint}" if kept else ""
+        raise TrainingError(
+            f"the {what} is {value} at step {self.step}{batch}{checkpoint}; look at these samples, or begin anew "
+            "with a lower learning rate"
+        )
+
+    def epoch_ended(self) -> bool:
+        size, batch = self.samples, self.recipe.batch
+        return self.step * batch // size > (self.step - 1) * batch // size
+
+    def close_epoch(self) -> None:
+        """Note the epoch's mean loss, and halve the learning rate of a plateau schedule when it stagnates."""
+        loss = self.epoch_sum / self.epoch_steps
+        self.history.epoch_losses.append(loss)
+        self.epoch_sum, self.epoch_steps = 0.0, 0
+        self.stagnant = 0 if loss < self.lowest else self.stagnant + 1
+        self.lowest = min(loss, self.lowest)
+        if self.stagnant == STAGNATION:
+            self.halvings, self.stagnant = self.halvings + 1, 0
+
+    def _factor(self, done: float) -> float:
+        return 0.5**self.halvings if self.recipe.schedule == "plateau" else _cosine(done, self.recipe.warmup)
+
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.spent + time.monotonic() - self.started
+
+    def progress(self) -> float:
+        """The share of the budget that is used up, 0 to 1."""
+        minutes = self.recipe.minutes
+        in_time = self.elapsed() / (60 * minutes) if minutes else 0.0
+        return min(1.0, max(self.step / self.steps, distributed.agree(in_time)))
+
+    def load_average(self) -> None:
+        self.module.load_state_dict({**self.module.state_dict(), **self.average})
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The averaged weights in place, in evaluation mode, for the time of a validation."""
+        current = {name: value.detach().clone() for name, value in _averaged(self.module).items()}
+        training = {child: child.training for child in self.module.modules()}
+        self.load_average()
+        self.module.eval()
+        try:
+            yield
+        finally:
+            self.module.load_state_dict({**self.module.state_dict(), **current})
+            for child, mode in training.items():
+                child.training = mode
+
+
+def _end_epoch(run: _Run, validate: Callable | None, report: Callable[[str], None], log: Callable | None) -> None:
+    run.close_epoch()
+    if validate is None:
+        return
+    with run.averaged(), torch.no_grad():
+        figures = validate()
+    run.history.validation.append({"epoch": len(run.history.epoch_losses), **figures})
+    if log:
+        log(run.step, figures)
+    said = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    report(f"after epoch {len(run.history.epoch_losses)}: {said}")
+
+
+def _progress_line(run: _Run, loss: float, rate: float, done: float) -> str:
+    left = run.elapsed() * (1 - done) / max(done, 1e-9) / 60
+    epochs = run.step * run.recipe.batch / run.samples
+    return f"epoch {epochs:.2f} loss {loss:.4f}, {rate:.0f} samples/s, {done:.1%} done, {left:.0f} min left"
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=recipe.learning_rate)
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
 
 
 def best_autocast(device: str = "cpu") -> torch.autocast:
@@ -156,7 +291,7 @@ def _indices(step: int, samples: int, recipe: Recipe) -> np.ndarray:
     return np.array([orders[epoch][position % samples] for epoch, position in zip(epochs, positions, strict=True)])
 
 
-def _rate(progress: float, warmup: float) -> float:
+def _cosine(progress: float, warmup: float) -> float:
     """Factor on the learning rate: a linear rise from a hundredth, then a cosine to 0."""
     if progress < warmup:
         return 0.01 + 0.99 * progress / warmup

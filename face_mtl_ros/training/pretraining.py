@@ -7,21 +7,39 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..datasets.augmentation import Augmentation
 from ..networks.encoder import Encoder
+from ..networks.layers import ConvLayer
 from ..networks.presets import Preset
-from ..networks.topology import encoder_layers
-from .corpus import Corpus
-from .loop import Recipe, best_autocast, fit
+from ..networks.topology import column_layers, encoder_layers
+from .chunks import chunk_of
+from .corpus import EMBEDDING, Corpus
+from .distillation import distillation_loss
+from .loop import History, best_autocast, fit
+from .recipe import Recipe
+from .views import Views
 
-# Crops that pass the encoder together: so few that their maps stay in a CPU's cache, which is nearly twice as fast.
-CHUNK = 8
+
+class ColumnHead(nn.Module):
+    """A column's convolutions (Table III) under a global pooling, which takes maps of any size.
+
+    A column that is trained on the finished encoder may begin with the convolutions that its task had here.
+    """
+
+    def __init__(self, preset: Preset, classes: int):
+        super().__init__()
+        plans = column_layers(preset)
+        self.layers = nn.Sequential(*(ConvLayer(plan, preset) for plan in plans))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(plans[-1].outputs, classes))
+
+    def forward(self, encoded: torch.Tensor) -> torch.Tensor:
+        """float (n, channels, h, w), h and w at least 4, to float (n, classes)."""
+        return self.classifier(self.layers(encoded).mean((2, 3)))
 
 
-class Head(nn.Module):
-    """A small classifier over the encoder's map, thrown away after pre-training."""
+class DescriptorHead(nn.Module):
+    """What imitates the teacher's descriptor from the encoder's map: light, for every sample passes it."""
 
-    def __init__(self, channels: int, classes: int, width: int = 128):
+    def __init__(self, channels: int, outputs: int, width: int = 192):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
@@ -30,14 +48,13 @@ class Head(nn.Module):
             nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
+            nn.AdaptiveAvgPool2d(2),  # a face's quarters: where a feature lies tells people apart
             nn.Flatten(),
-            nn.Dropout(0.2),
-            nn.Linear(width, classes),
+            nn.Linear(4 * width, outputs),
         )
 
     def forward(self, encoded: torch.Tensor) -> torch.Tensor:
-        """float (n, channels, 16, 16) to logits, float (n, classes)."""
+        """float (n, channels, h, w), h and w at least 8, to float (n, outputs)."""
         return self.layers(encoded)
 
 
@@ -47,55 +64,69 @@ def pretrain_multitask(
     recipe: Recipe,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
-    start: dict[str, torch.Tensor] | None = None,
-) -> tuple[Encoder, list[dict]]:
-    """Train an encoder on all tasks of the corpus at once.
+    start: dict[str, dict[str, torch.Tensor]] | None = None,
+    log: Callable[[int, dict[str, float]], None] | None = None,
+) -> tuple[Encoder, dict[str, nn.Module], History]:
+    """Train an encoder on all tasks of the corpus at once, and on the teacher's descriptors where it has them.
 
     Args:
-        start: the weights of an encoder of the same preset to begin with, else random ones.
+        start: weights to begin with, else random ones: "encoder", of the same preset, and of any tasks their heads,
+            which are taken where they fit.
 
     Returns:
-        The encoder, on the CPU and in evaluation mode, and the budgets that `fit` trained it under.
-
-    Raises:
-        ValueError: the recipe's half_size is out of its range.
+        The encoder and the heads of all tasks, in evaluation mode, and how `fit` trained them.
     """
-    if not 0 <= recipe.half_size < 1:
-        raise ValueError(f"half_size: a share of the budget, 0 to below 1, is expected, got {recipe.half_size}")
     torch.manual_seed(recipe.seed)
     encoder = Encoder(preset)
-    if start is not None:
-        encoder.load_state_dict(start)
-    channels = encoder_layers(preset)[-1].outputs
-    heads = {task: Head(channels, len(labels)) for task, labels in corpus.classes.items()}
+    heads: dict[str, nn.Module] = {task: ColumnHead(preset, len(c)) for task, c in corpus.classes.items()}
+    if EMBEDDING in corpus.targets:
+        outputs = corpus.targets[EMBEDDING].shape[1]
+        heads[EMBEDDING] = DescriptorHead(encoder_layers(preset)[-1].outputs, outputs)
+    for name, weights in (start or {}).items():
+        part = {"encoder": encoder, **heads}.get(name)
+        if part is not None and (name == "encoder" or _fits(part, weights)):
+            part.load_state_dict(weights)
     module = nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)})
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     module.train()
-    augment = Augmentation()
+    views = Views(recipe.augment, preset.shrink)
 
     def loss_of(indices, done: float) -> torch.Tensor:
-        crops, chunk = augment(corpus.crops(indices)), CHUNK
-        if done < recipe.half_size:
-            crops, chunk = F.avg_pool2d(crops, 2), 4 * CHUNK
-        crops = crops.to(memory_format=torch.channels_last)
-        targets = {task: corpus.targets[task][indices] for task in heads}
+        crops = views(corpus.crops(indices)).to(memory_format=torch.channels_last)
         with best_autocast():
-            encoded = torch.cat([encoder(part) for part in crops.split(chunk)])
-        losses = [_head_loss(head, encoded, targets[task]) for task, head in heads.items()]
+            encoded = torch.cat([encoder(part) for part in crops.split(chunk_of(preset))])
+        losses = [_head_loss(task, head, encoded, corpus.targets[task][indices]) for task, head in heads.items()]
         return sum(losses, start=encoded.new_zeros(())) / len(indices)
 
-    budgets = fit(module, loss_of, len(corpus), recipe, checkpoint, report)
-    return encoder.eval(), budgets
+    history = fit(
+        module,
+        loss_of,
+        len(corpus),
+        recipe,
+        checkpoint,
+        report,
+        names=corpus.ids,
+        identity={"preset": preset.name, "tasks": sorted(heads)},
+        log=log,
+    )
+    module.eval()
+    return encoder, heads, history
 
 
-def _head_loss(head: Head, encoded: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy of the samples that label the task; only those pass through the head."""
-    labelled = targets.sum(1) > 0
-    if labelled.sum() < 2:  # batch statistics need two
+def _fits(part: nn.Module, weights: dict[str, torch.Tensor]) -> bool:
+    own = part.state_dict()
+    return own.keys() == weights.keys() and all(own[name].shape == value.shape for name, value in weights.items())
+
+
+def _head_loss(task: str, head: nn.Module, encoded: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Summed loss of the samples that have a target for the task; only those pass through the head."""
+    having = targets.abs().sum(1) > 0
+    if having.sum() < 2:  # batch statistics need two
         return encoded.sum() * 0
     with best_autocast():
-        logits = head(encoded[labelled])
-    return soft_cross_entropy(logits.float(), targets[labelled]).sum()
+        outputs = head(encoded[having])
+    loss_of = distillation_loss if task == EMBEDDING else soft_cross_entropy
+    return loss_of(outputs.float(), targets[having]).sum()
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,40 +1,40 @@
-"""From datasets to a bundle: pre-train an encoder, add columns, evaluate, and record how it was done."""
+"""From datasets to a bundle: pre-train an encoder, add columns, evaluate, calibrate, and record how it was done."""
 
-import hashlib
-import platform
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from .. import __version__
-from ..bundle.bundle import MANIFEST, Bundle, load_bundle, with_column, write_manifest
-from ..bundle.files import write_tensors
-from ..bundle.manifest import ColumnRecord, EncoderRecord, Manifest, Preprocessing, Provenance
+from ..bundle.bundle import MANIFEST, PROTOTYPES, Bundle, Tensors, load_bundle, with_column, write_manifest
+from ..bundle.files import BundleError, describe_tensors, write_atomically, write_tensors
+from ..bundle.manifest import ColumnRecord, EncoderRecord, Manifest, Preprocessing
 from ..bundle.network import build_network, to_numpy
-from ..datasets.crops import MARGIN, load_crops
-from ..datasets.dataset import UNLABELLED, Dataset
-from ..datasets.utkface import AGE_VALUES, AGES
+from ..datasets.dataset import Dataset, check_classes
+from ..datasets.labels import AGE_VALUES, AGES
 from ..networks.presets import get_preset
-from ..paths import cache_dir
+from ..runtime.descriptor import Descriptor, load_descriptor, load_descriptors
 from ..runtime.predictor import Predictor
 from ..runtime.torch_engine import TorchEngine
-from ..vision.alignment import CROP_SIZE, TEMPLATE
-from .columns import train_column
-from .corpus import Corpus
-from .evaluation import Evaluation, evaluate
-from .loop import Recipe
+from ..vision.alignment import TEMPLATE
+from . import distributed
+from .calibration import fit_temperature
+from .columns import Plan, train_column
+from .corpus import EMBEDDING, IDENTITY, Corpus
+from .descriptors import dataset_descriptors
+from .evaluation import evaluate_groups, mean_and_error
+from .identity import recognise_strangers
 from .pretraining import pretrain_multitask, tasks_of
+from .provenance import checkpoint_file, provenance
+from .recipe import Recipe
+from .scoring import column_logits, embedding_scores, predict_column
+from .teacher import teacher_descriptors
 
-TERMS = {
-    "ferplus": "FER+ labels: MIT; FER2013 pictures: published for research",
-    "lfw-gender": "LFW: published for research",
-    "utkface": "UTKFace: non-commercial research",
-}
-BATCH = 8  # pictures at once in an evaluation: so few that their maps stay in a CPU's cache
+Report = Callable[[str], None]
+Log = Callable[[int, dict[str, float]], None]
 
 
 def make_encoder(
@@ -44,135 +44,320 @@ def make_encoder(
     datasets: Sequence[Dataset],
     recipe: Recipe,
     command: str,
-    report: Callable,
+    report: Report,
     start: Path | None = None,
     force: bool = False,
+    tasks: Sequence[str] = (),
+    teacher: bool = False,
+    log: Log | None = None,
 ) -> Bundle:
-    """Pre-train an encoder on all tasks that the datasets label and write it as a bundle without columns.
+    """Pre-train an encoder on tasks that the datasets label and write it as a bundle without columns.
+
+    Beside it, `heads/<task>.safetensors` keeps the convolutions that each task had, for columns to begin with; the
+    bundle does not need them.
 
     Args:
-        start: a bundle whose encoder is trained further, instead of random weights.
+        start: a bundle whose encoder is trained further, such as a BEGAN's, and its heads where it
+            has them, instead of random weights.
         force: replace the bundle that `output` holds; its columns go with the encoder that they were trained beside.
+        tasks: which tasks, default all that the datasets label.
+        teacher: learn dlib's descriptors of the faces as well.
 
     Raises:
         ValueError: there is a bundle already, or the one to start from is of another preset.
+        TrainingError, CheckpointError, OSError: see training.loop.fit.
     """
-    if (output / MANIFEST).exists() and not force:
-        raise ValueError(
-            f"{output} holds a bundle already, whose encoder and columns would be lost: pass another --output, or "
-            "--force to replace it"
-        )
+    refuse_to_replace(output, force)
     weights = None
     if start is not None:
         older = load_bundle(start)
         if older.manifest.preset != preset:
             raise ValueError(f"{start} is of the preset '{older.manifest.preset}', not '{preset}': pass --preset")
-        weights = build_network(older).encoder.state_dict()
-    corpus = Corpus(datasets, tasks_of(datasets), recipe.smoothing)
-    checkpoint = _checkpoint(output, "encoder")
-    encoder, budgets = pretrain_multitask(get_preset(preset), corpus, recipe, checkpoint, report, weights)
-    record = EncoderRecord(
-        file=write_tensors(output, "encoder.safetensors", to_numpy(encoder)),
-        provenance=_provenance(datasets, recipe, budgets, command),
+        weights = {"encoder": build_network(older).encoder.state_dict()}
+        weights |= {file.stem: load_file(file) for file in sorted((start / "heads").glob("*.safetensors"))}
+    descriptors = [teacher_descriptors(dataset, report) for dataset in datasets] if teacher else None
+    corpus = Corpus(datasets, tasks or tasks_of(datasets), recipe.smoothing, descriptors)
+    checkpoint = checkpoint_file(output, "encoder")
+    encoder, heads, history = pretrain_multitask(
+        get_preset(preset), corpus, recipe, checkpoint, report, weights, log=log
     )
+    if distributed.rank() == 0:
+        record = EncoderRecord(
+            file=write_tensors(output, "encoder.safetensors", to_numpy(encoder)),
+            provenance=provenance(datasets, recipe, history, command),
+        )
+        for task, head in heads.items():
+            write_tensors(output, f"heads/{task}.safetensors", to_numpy(head))
+        write_manifest(output, new_manifest(name, preset, record))
+        checkpoint.unlink(missing_ok=True)
+    return distributed.of_first(lambda: load_bundle(output))
+
+
+def refuse_to_replace(output: Path, force: bool) -> None:
+    """ValueError where the folder holds a bundle and `force` does not say that it may go."""
+    if (output / MANIFEST).exists() and not force:
+        raise ValueError(
+            f"{output} holds a bundle already, whose encoder and columns would be lost: pass another --output, or "
+            "--force to replace it"
+        )
+
+
+def new_manifest(name: str, preset: str, encoder: EncoderRecord) -> Manifest:
+    """The manifest of a bundle without columns."""
     template = [(float(x), float(y)) for x, y in TEMPLATE]
-    write_manifest(
-        output,
-        Manifest(name=name, preset=preset, preprocessing=Preprocessing(template=template), encoder=record),
-    )
-    checkpoint.unlink(missing_ok=True)
-    return load_bundle(output)
+    return Manifest(name=name, preset=preset, preprocessing=Preprocessing(template=template), encoder=encoder)
+
+
+@dataclass(frozen=True)
+class ColumnOrder:
+    """What column to make.
+
+    Attributes:
+        task: its name; "embedding" makes a descriptor that dlib's teaches, any other a classifier.
+        kind: "classification", or "identity" for one that calls strangers unknown.
+        sources: older columns that it draws on.
+        datasets: to train on.
+        validation: to evaluate and calibrate on.
+        strangers: pictures of other people, by which an identity column's threshold is chosen.
+        output: folder of a new bundle that gets the column; None adds it to the bundle itself.
+        begin: a safetensors file of convolutions to begin with, such as a head of the pre-training.
+        retrain_encoder: train the encoder along, for a bundle without columns, into another `output`.
+        seeds: train so many times, from the recipe's seed on; the first is kept, and the manifest tells the mean and
+            standard error of all.
+        descriptor: name of an installed foreign descriptor that it draws on as well; see runtime.descriptor.
+    """
+
+    task: str
+    datasets: Sequence[Dataset]
+    validation: Sequence[Dataset] = ()
+    sources: Sequence[str] = ()
+    kind: str = "classification"
+    strangers: Sequence[Dataset] = field(default_factory=tuple)
+    output: Path | None = None
+    begin: Path | None = None
+    retrain_encoder: bool = False
+    seeds: int = 1
+    descriptor: str = ""
+
+    def __post_init__(self):
+        if self.seeds < 1:
+            raise ValueError(f"seeds: at least 1 is expected, got {self.seeds}")
 
 
 def make_column(
-    root: Path,
-    task: str,
-    sources: list[str],
-    datasets: Sequence[Dataset],
-    validation: Sequence[Dataset],
-    recipe: Recipe,
-    command: str,
-    report: Callable,
+    root: Path, order: ColumnOrder, recipe: Recipe, command: str, report: Report, log: Log | None = None
 ) -> Bundle:
     """Train a column beside the bundle's older ones and add it to the bundle, with its validation figures.
 
     The older weight files stay as they are. The manifest is written once, last, so a training or evaluation that is
     killed leaves the old bundle, and run again it goes on from its checkpoint.
-    """
-    bundle = load_bundle(root)
-    network = build_network(bundle)
-    corpus = Corpus(datasets, [task], recipe.smoothing)
-    checkpoint = _checkpoint(root, task)
-    column, budgets = train_column(network, task, sources, corpus, recipe, checkpoint, report)
-    weights = to_numpy(column)
-    record = ColumnRecord(
-        task=task,
-        labels=list(corpus.classes[task]),
-        values=list(AGE_VALUES) if corpus.classes[task] == AGES else None,
-        unit="years" if corpus.classes[task] == AGES else "",
-        sources=sources,
-        file=write_tensors(root, f"columns/{task}.safetensors", weights),
-        provenance=_provenance(datasets, recipe, budgets, command),
-    )
-    # Evaluated in memory: what a manifest lists has its figures.
-    grown = replace(bundle, manifest=with_column(bundle.manifest, record), columns={**bundle.columns, task: weights})
-    predictor = Predictor(grown, TorchEngine(grown, "cpu"))
-    metrics: dict[str, float] = {}
-    for dataset in validation:
-        scores = evaluate_column(predictor, task, dataset)
-        report(f"{task} on {dataset.name} {dataset.split}: accuracy {scores.accuracy:.4f} over {scores.n} pictures")
-        prefix = f"{dataset.name}/{dataset.split}"
-        metrics |= {f"{prefix}/n": scores.n, f"{prefix}/accuracy": scores.accuracy}
-        metrics |= {f"{prefix}/macro_f1": scores.macro_f1, f"{prefix}/ece": scores.ece}
-    record = record.model_copy(update={"metrics": metrics})
-    write_manifest(root, with_column(load_bundle(root).manifest, record))
-    checkpoint.unlink(missing_ok=True)
-    return load_bundle(root)
-
-
-def evaluate_column(predictor: Predictor, task: str, dataset: Dataset) -> Evaluation:
-    """Score a column on the labelled pictures of a dataset, cut to the framing that the dataset's reader gives.
 
     Raises:
-        ValueError: the bundle has no such column, or its labels are not the dataset's.
+        ValueError: the order does not go together with the bundle.
+        DescriptorError: a foreign descriptor that the bundle or the order names is not installed.
+        TrainingError, CheckpointError, OSError: see training.loop.fit.
     """
-    manifest = predictor.bundle.manifest
-    tasks = [column.task for column in manifest.columns]
-    if task not in tasks:
-        raise ValueError(f"{predictor.bundle.root} has no column '{task}'; it has {', '.join(tasks)}")
-    if task not in dataset.classes:
-        raise ValueError(f"dataset '{dataset.name}' does not label '{task}'; it labels {', '.join(dataset.classes)}")
-    labels = manifest.column(task).labels
-    if not set(dataset.classes[task]) <= set(labels):
-        raise ValueError(f"column '{task}' has the labels {labels}, '{dataset.name}' has {list(dataset.classes[task])}")
-    labelled = np.flatnonzero(dataset.labels[task] != UNLABELLED)
-    crops = load_crops(dataset)
-    window = slice(MARGIN, MARGIN + CROP_SIZE)
-    probabilities = [
-        predictor.predict(crops[labelled[start : start + BATCH], window, window])[task]
-        for start in range(0, len(labelled), BATCH)
-    ]
-    # By name, for a dataset may list the labels in another order or lack some.
-    index = np.array([labels.index(label) for label in dataset.classes[task]])
-    return evaluate(np.concatenate(probabilities), index[dataset.labels[task][labelled]])
+    bundle, output = load_bundle(root), order.output or root
+    foreign = load_descriptors(bundle)
+    if order.descriptor:
+        foreign[order.descriptor] = load_descriptor(order.descriptor)
+    begin = _read_begin(order.begin)
+    if order.retrain_encoder and output == root:
+        raise ValueError("a re-trained encoder makes another bundle: pass --output")
+    if order.output:
+        refuse_to_replace(output, force=False)
+    if order.task != EMBEDDING:
+        check_classes(order.datasets, order.task)
+    descriptors = [teacher_descriptors(d, report) for d in order.datasets] if order.task == EMBEDDING else None
+    tasks = [] if order.task == EMBEDDING else [order.task]
+    described = _describe(order, order.datasets, foreign, report)
+    corpus = Corpus(order.datasets, tasks, recipe.smoothing, descriptors, recipe.soft_labels, described)
+    made = []
+    for seed in range(recipe.seed, recipe.seed + order.seeds):
+        if order.seeds > 1:
+            report(f"seed {seed}")
+        checkpoint = checkpoint_file(output, f"{order.task}-{seed}")
+        made.append(
+            _train(bundle, order, corpus, foreign, begin, replace(recipe, seed=seed), checkpoint, command, report, log)
+        )
+    if distributed.rank() == 0:
+        _write_column(root, output, order, bundle, made)
+        for seed in range(recipe.seed, recipe.seed + order.seeds):
+            checkpoint_file(output, f"{order.task}-{seed}").unlink(missing_ok=True)
+    return distributed.of_first(lambda: load_bundle(output))
 
 
-def _provenance(datasets: Sequence[Dataset], recipe: Recipe, budgets: list[dict], command: str) -> Provenance:
-    return Provenance(
-        command=command,
-        package_version=__version__,
-        torch_version=f"{torch.__version__} {platform.machine()}",
-        date=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
-        seed=recipe.seed,
-        epochs=recipe.epochs,
-        samples={f"{dataset.name}/{dataset.split}": len(dataset) for dataset in datasets},
-        recipe={**asdict(recipe), "budgets": budgets},
-        terms="; ".join(TERMS[dataset.name] for dataset in datasets if dataset.name in TERMS),
+@dataclass(frozen=True)
+class _Made:
+    """A trained column, and the bundle that it was trained beside."""
+
+    base: Bundle
+    record: ColumnRecord
+    weights: Tensors
+
+
+def _write_column(root: Path, output: Path, order: ColumnOrder, bundle: Bundle, made: Sequence[_Made]) -> None:
+    """The first seed's weights, with the figures of all, into the bundle or into the new one."""
+    first = made[0]
+    record = first.record.model_copy(update={"metrics": first.record.metrics | _spread(made)})
+    if order.retrain_encoder:
+        write_tensors(output, first.base.manifest.encoder.file.path, first.base.encoder)
+    elif output != root:
+        _copy_files(bundle, root, output)
+    record = record.model_copy(update={"file": write_tensors(output, _path(order.task), first.weights)})
+    manifest = load_bundle(root).manifest if output == root else first.base.manifest
+    write_manifest(output, with_column(manifest, record))
+
+
+def _train(
+    bundle: Bundle,
+    order: ColumnOrder,
+    corpus: Corpus,
+    foreign: Mapping[str, Descriptor],
+    begin: dict[str, torch.Tensor],
+    recipe: Recipe,
+    checkpoint: Path,
+    command: str,
+    report: Report,
+    log: Log | None,
+) -> _Made:
+    """Train, calibrate and evaluate a column with one seed, all in memory."""
+    task, embedding = order.task, order.task == EMBEDDING
+    network = build_network(bundle)
+    spec = foreign[order.descriptor].spec if order.descriptor else None
+    validation = None
+    if order.validation and not embedding:
+        validation = Corpus(order.validation, [task], foreign=_describe(order, order.validation, foreign, report))
+    plan = Plan(
+        task=task,
+        sources=order.sources,
+        corpus=corpus,
+        validation=validation,
+        retrain_encoder=order.retrain_encoder,
+        begin=begin,
+        key=frozen_key(bundle, order.sources),
+        descriptor=spec.sha256 if spec else "",
     )
+    column, history = train_column(network, plan, recipe, checkpoint, report, log)
+    made_by = provenance(order.datasets, recipe, history, command)
+    if order.retrain_encoder:
+        encoder = to_numpy(network.encoder)
+        record = EncoderRecord(file=describe_tensors("encoder.safetensors", encoder), provenance=made_by)
+        manifest = new_manifest(bundle.manifest.name, bundle.manifest.preset, record)
+        bundle = replace(bundle, manifest=manifest, encoder=encoder)
+    weights = to_numpy(column)
+    labels = [] if embedding else list(corpus.classes[task])
+    column_record = ColumnRecord(
+        task=task,
+        kind=EMBEDDING if embedding else order.kind,
+        labels=labels,
+        dimensions=corpus.targets[EMBEDDING].shape[1] if embedding else None,
+        values=list(AGE_VALUES) if tuple(labels) == AGES else None,
+        unit="years" if tuple(labels) == AGES else "",
+        sources=list(order.sources),
+        descriptor=spec.record() if spec else None,
+        file=describe_tensors(_path(task), weights),
+        provenance=made_by,
+    )
+    if distributed.rank():
+        return _Made(bundle, column_record, weights)
+    predictor = _predictor(bundle, column_record, weights, foreign)
+    if order.validation and not embedding:
+        pairs = [column_logits(predictor, task, dataset) for dataset in order.validation]
+        logits, truth = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        if len(np.unique(truth)) < 2:
+            report(f"'{task}' stays uncalibrated: all {len(truth)} validation pictures are of one class")
+        else:
+            column_record = column_record.model_copy(update={"temperature": fit_temperature(logits, truth)})
+    if order.kind == IDENTITY and order.validation:
+        rule, means = recognise_strangers(predictor, column_record, order.datasets, order.validation, order.strangers)
+        column_record = column_record.model_copy(update={"open_set": rule})
+        weights = weights if means is None else weights | {PROTOTYPES: means}
+    metrics = _metrics(_predictor(bundle, column_record, weights, foreign), task, order.validation, report)
+    return _Made(bundle, column_record.model_copy(update={"metrics": metrics}), weights)
 
 
-def _checkpoint(output: Path, part: str) -> Path:
-    key = hashlib.sha256(f"{output.resolve()}/{part}".encode()).hexdigest()[:16]
-    folder = cache_dir() / "training"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{part}-{key}.pt"
+def _scores(predictor: Predictor, task: str, dataset: Dataset) -> dict[str, float]:
+    """A classifier's figures on a dataset; by group of people as "sex/female", and "sex/female/n" for how many."""
+    predictions = predict_column(predictor, task, dataset)
+    scores = predictions.evaluate()
+    figures: dict[str, float] = {"n": scores.n, "accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
+    figures |= {"ece": scores.ece, "nll": scores.nll}
+    if scores.within_one is not None:
+        figures["within_one"] = scores.within_one
+    for kind, groups in evaluate_groups(predictions.probabilities, predictions.labels, predictions.groups).items():
+        for group, score in groups.items():
+            figures |= {f"{kind}/{group}": score.accuracy, f"{kind}/{group}/n": score.n}
+    return figures
+
+
+def _path(task: str) -> str:
+    return f"columns/{task}.safetensors"
+
+
+def _predictor(bundle: Bundle, record: ColumnRecord, weights: Tensors, foreign: Mapping[str, Descriptor]) -> Predictor:
+    """What reads faces by the bundle with the column added, in memory: what a manifest lists has its figures."""
+    columns = {**bundle.columns, record.task: weights}
+    grown = replace(bundle, manifest=with_column(bundle.manifest, record), columns=columns)
+    needed = {name: foreign[name] for name in grown.manifest.descriptors}
+    return Predictor(grown, TorchEngine(grown, "cpu"), needed)
+
+
+def _describe(
+    order: ColumnOrder, datasets: Sequence[Dataset], foreign: Mapping[str, Descriptor], report: Report
+) -> list[np.ndarray] | None:
+    """Each dataset's pictures by the descriptor that the column shall draw on, if it shall."""
+    if not order.descriptor:
+        return None
+    return [dataset_descriptors(dataset, foreign[order.descriptor], report) for dataset in datasets]
+
+
+def _spread(made: Sequence[_Made]) -> dict[str, float]:
+    """Mean and standard error of each figure over the seeds, as "dataset/split/name/mean" and ".../error"."""
+    if len(made) == 1:
+        return {}
+    spread = {"seeds": float(len(made))}
+    for name in made[0].record.metrics:
+        if not name.endswith("/n"):
+            over = mean_and_error([one.record.metrics[name] for one in made])
+            spread |= {f"{name}/mean": over.mean, f"{name}/error": over.error}
+    return spread
+
+
+def _metrics(predictor: Predictor, task: str, validation: Sequence[Dataset], report: Report) -> dict[str, float]:
+    """The validation figures that go into the manifest, "dataset/split/name" to shares of 1."""
+    metrics: dict[str, float] = {}
+    for dataset in validation:
+        prefix = f"{dataset.name}/{dataset.split}"
+        try:
+            figures = embedding_scores(predictor, dataset) if task == EMBEDDING else _scores(predictor, task, dataset)
+        except ValueError as error:  # such as too few people to try a descriptor on; the column is no worse for it
+            report(f"{task} is not measured on {dataset.name} {dataset.split}: {error}")
+            continue
+        said = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if "/" not in name)
+        report(f"{task} on {dataset.name} {dataset.split}: {said}")
+        metrics |= {f"{prefix}/{name}": float(value) for name, value in figures.items()}
+    return metrics
+
+
+def frozen_key(bundle: Bundle, sources: Sequence[str]) -> str:
+    """What identifies the encoder and these columns, for Plan.key; BundleError for a column that is not there."""
+    known = {column.task: column.file.sha256 for column in bundle.manifest.columns}
+    if missing := [source for source in sources if source not in known]:
+        raise BundleError(f"{bundle.root} has no column '{missing[0]}' to draw on; it has {', '.join(known) or 'none'}")
+    return "-".join([bundle.manifest.encoder.file.sha256, *(known[source] for source in sources)])
+
+
+def _read_begin(file: Path | None) -> dict[str, torch.Tensor]:
+    if file is None:
+        return {}
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"begin: {file} is no safetensors file that can be read: {error}") from error
+
+
+def _copy_files(bundle: Bundle, root: Path, output: Path) -> None:
+    """Give a new bundle the encoder's and the older columns' files."""
+    for file in (bundle.manifest.encoder.file, *(column.file for column in bundle.manifest.columns)):
+        write_atomically(output / file.path, (root / file.path).read_bytes())

@@ -1,0 +1,78 @@
+"""face-mtl train: a column beside a bundle's frozen encoder and columns."""
+
+import argparse
+from pathlib import Path
+
+from . import UsageError
+from .recipes import add_recipe, command_line, logger_of, read_data, recipe_of, report, required
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a column",
+        description="Train a column beside a bundle's frozen encoder and columns, evaluate and calibrate it. The task "
+        "'embedding' is a face descriptor, which learns from dlib's. A killed training goes on when the same command "
+        "is given again.",
+    )
+    parser.add_argument("--model", type=Path, help="the bundle that gets the column")
+    parser.add_argument("--output", type=Path, help="a new bundle that gets it instead, with the older columns")
+    parser.add_argument("--task", help="emotion, gender, age, identity, embedding, or what a folder's classes are")
+    parser.add_argument("--source", action="append", default=[], help="an older column to draw on; may be repeated")
+    parser.add_argument(
+        "--descriptor", default="", metavar="NAME", help="an installed foreign face descriptor to draw on as well"
+    )
+    parser.add_argument("--kind", choices=["classification", "identity"], help="default identity for that task")
+    parser.add_argument(
+        "--strangers", action="append", default=[], metavar="NAME=ROOT", help="people that an identity shall not know"
+    )
+    parser.add_argument(
+        "--begin",
+        type=Path,
+        metavar="FILE",
+        help="convolutions to begin with: a pre-training's head, such as heads/emotion.safetensors of the bundle",
+    )
+    parser.add_argument("--retrain-encoder", action="store_true", help="train the encoder along, into --output")
+    parser.add_argument("--seeds", type=int, default=1, help="train so often, keep the first, tell mean and error")
+    add_recipe(parser, "best")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..training import distributed
+    from ..training.production import ColumnOrder, make_column
+
+    required(args, "model", "task", "data")
+    if args.retrain_encoder and not args.output:
+        raise UsageError("--retrain-encoder makes another bundle: --output is missing")
+    distributed.start()
+    kind = args.kind or ("identity" if args.task == "identity" else "classification")
+    task = "identity" if args.task == "embedding" else args.task  # a descriptor learns from who is on a picture
+    order = ColumnOrder(
+        task=args.task,
+        datasets=read_data(args.data, args, "train", task),
+        validation=read_data(_with_people(args), args, "val", task),
+        sources=args.source,
+        descriptor=args.descriptor,
+        kind=kind,
+        strangers=read_data(args.strangers, args, "val", args.task),
+        output=args.output,
+        begin=_begin(args),
+        retrain_encoder=args.retrain_encoder,
+        seeds=args.seeds,
+    )
+    bundle = make_column(args.model, order, recipe_of(args), command_line(), report, logger_of(args))
+    report(f"column '{args.task}' added to {bundle.root}, version {bundle.version}")
+    return 0
+
+
+def _begin(args: argparse.Namespace) -> Path | None:
+    """The file as it is named, or inside the bundle."""
+    return args.model / args.begin if args.begin and not args.begin.exists() else args.begin
+
+
+def _with_people(args: argparse.Namespace) -> list[str]:
+    """The data to validate on: an embedding is tried on people alone."""
+    if args.task != "embedding":
+        return args.data
+    return [entry for entry in args.data if entry.startswith(("lfw=", "lfw-identity", "folder"))]

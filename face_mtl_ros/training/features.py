@@ -1,0 +1,139 @@
+"""What a frozen encoder and frozen source columns say of each sample, computed once and kept on disk in fp16.
+
+A column that is trained on them costs what the column itself costs: the encoder is about a third of a training step,
+and each source column nearly as much again.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ..networks.progressive import ProgressiveNetwork
+from ..paths import cache_dir
+from .chunks import chunk_of
+from .corpus import Corpus
+from .interrupt import alone
+from .loop import best_autocast
+from .views import Views
+
+LIMIT_BYTES = 24 * 2**30  # all caches together
+BATCH = 32
+SAVE_EVERY = 100  # batches, after which a filling that is killed goes on
+
+
+class Frozen:
+    """The frozen part of a column's training, run anew on each batch.
+
+    Args:
+        network: its encoder and source columns are in evaluation mode.
+        sources: the tasks that the new column draws on.
+    """
+
+    def __init__(self, network: ProgressiveNetwork, sources: Sequence[str], corpus: Corpus, views: Views):
+        self.network, self.sources, self.corpus, self.views = network, list(sources), corpus, views
+
+    def __call__(self, indices: np.ndarray, epoch: int) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+        """The encoder's map, float (n, c, 16, 16), and each source's activations, of a view of the samples."""
+        return self.of_crops(self.views(self.corpus.crops(indices)))
+
+    @torch.no_grad()
+    def of_crops(self, crops: torch.Tensor) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+        """The same of float (n, 1, 128, 128) crops."""
+        crops = crops.to(memory_format=torch.channels_last)
+        with best_autocast():
+            encoded = torch.cat([self.network.encoder(chunk) for chunk in crops.split(chunk_of(self.network.preset))])
+            activations = self.network.activations(encoded, self.sources)
+        return encoded, [activations[source] for source in self.sources]
+
+
+class CachedFeatures:
+    """The same, read from disk. Of each sample there are as many views as the recipe says; epochs take them by turns.
+
+    Args:
+        frozen: what to keep the results of.
+        views: how many views of each sample.
+        key: what determines the results beside the samples: the weights' sha256.
+        report: called with a line of progress while the cache is filled; filling that is killed goes on where it was.
+    """
+
+    def __init__(self, frozen: Frozen, views: int, key: str, report: Callable[[str], None] = print):
+        self._frozen, self._count, self._views = frozen, len(frozen.corpus), views
+        self._encoded, self._sources = frozen.of_crops(frozen.views(frozen.corpus.crops(np.arange(2))))
+        shapes = [self._encoded[0].shape, *(a[0].shape for source in self._sources for a in source)]
+        self._sizes = [int(np.prod(shape)) for shape in shapes]
+        self._shapes = shapes
+        described = json.dumps([key, frozen.corpus.key, frozen.sources, views, frozen.views.name, self._sizes])
+        self.folder = cache_dir() / "features" / hashlib.sha256(described.encode()).hexdigest()[:20]
+        with alone(cache_dir() / "features"):  # several processes may share a training, or a search
+            self._fill(report)
+
+    @property
+    def bytes(self) -> int:
+        """What the cache takes on disk."""
+        return self._count * self._views * sum(self._sizes) * 2
+
+    @staticmethod
+    def bytes_of(frozen: Frozen, views: int) -> int:
+        """What it would take."""
+        encoded, sources = frozen.of_crops(frozen.views(frozen.corpus.crops(np.arange(2))))
+        numbers = encoded[0].numel() + sum(a[0].numel() for source in sources for a in source)
+        return len(frozen.corpus) * views * numbers * 2
+
+    def __call__(self, indices: np.ndarray, epoch: int) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
+        rows = torch.from_numpy(self._maps[indices + self._count * (epoch % self._views)]).float()
+        parts = [
+            part.reshape(len(indices), *shape).contiguous(memory_format=torch.channels_last)
+            for part, shape in zip(rows.split(self._sizes, dim=1), self._shapes, strict=True)
+        ]
+        depth = (len(parts) - 1) // max(1, len(self._sources))
+        return parts[0], [parts[1 + depth * i : 1 + depth * (i + 1)] for i in range(len(self._sources))]
+
+    def _fill(self, report: Callable[[str], None]) -> None:
+        rows = self._count * self._views
+        file, state = self.folder / "features.npy", self.folder / "filled"
+        if not state.exists():
+            _make_room(self.bytes)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            np.lib.format.open_memmap(file, "w+", np.float16, (rows, sum(self._sizes))).flush()
+            state.write_text("0")
+        state.touch()  # used just now: the last to be removed when room is needed
+        filled = int(state.read_text() or 0)  # empty where it was killed at this very file
+        maps = np.load(file, mmap_mode="r+")
+        for start in range(filled, rows, BATCH):
+            places = np.arange(start, min(start + BATCH, rows))
+            # Seeded by the place, so that a cache filled in two goes is the same.
+            torch.manual_seed(start)
+            encoded, sources = self._frozen(places % self._count, 0)
+            parts = [encoded, *(activation for source in sources for activation in source)]
+            maps[places] = torch.cat([part.flatten(1) for part in parts], dim=1).float().numpy()
+            if start // BATCH % SAVE_EVERY == SAVE_EVERY - 1:
+                maps.flush()
+                state.write_text(str(start + BATCH))
+                report(f"keeping features: {start + BATCH} of {rows}, {self.bytes / 2**30:.1f} GB in all")
+        maps.flush()
+        state.write_text(str(rows))
+        self._maps = np.load(file, mmap_mode="r")
+
+
+def _make_room(needed: int) -> None:
+    """Remove the caches that were used longest ago until the new one fits the limit.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    root = cache_dir() / "features"
+    root.mkdir(parents=True, exist_ok=True)
+    caches = sorted(root.glob("*/filled"), key=lambda state: state.stat().st_mtime)
+    sizes = {state: sum(file.stat().st_size for file in state.parent.iterdir()) for state in caches}
+    while caches and sum(sizes[state] for state in caches) + needed > LIMIT_BYTES:
+        shutil.rmtree(caches.pop(0).parent)
+    free = shutil.disk_usage(root).free
+    if free < needed * 1.05:
+        raise OSError(
+            f"{root} has {free / 2**30:.1f} GB left where the features take {needed / 2**30:.1f} GB: set FACE_MTL_HOME "
+            "to a larger disk, or pass --views 0"
+        )

@@ -1,0 +1,443 @@
+"""Training columns: what learns, what stays frozen, and what the bundle gets."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch, which the train extra installs")
+pytest.importorskip("kornia", reason="augmentation needs kornia, which the train extra installs")
+pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics, which the train extra installs")
+
+from safetensors.torch import load_file, save_file  # noqa: E402
+from tiny_world import QUICK, TINY, draw_pictures, know_tiny, quiet, single_step  # noqa: E402
+
+import face_mtl_ros  # noqa: E402
+from face_mtl_ros.bundle.bundle import load_bundle  # noqa: E402
+from face_mtl_ros.bundle.files import BundleError  # noqa: E402
+from face_mtl_ros.bundle.network import build_network  # noqa: E402
+from face_mtl_ros.cli import main  # noqa: E402
+from face_mtl_ros.datasets.dataset import DatasetError  # noqa: E402
+from face_mtl_ros.datasets.registry import read_dataset  # noqa: E402
+from face_mtl_ros.networks.column import Column  # noqa: E402
+from face_mtl_ros.networks.encoder import Encoder  # noqa: E402
+from face_mtl_ros.networks.progressive import ProgressiveNetwork  # noqa: E402
+from face_mtl_ros.runtime.predictor import Predictor  # noqa: E402
+from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
+from face_mtl_ros.runtime.torch_engine import TorchEngine  # noqa: E402
+from face_mtl_ros.training.calibration import fit_temperature  # noqa: E402
+from face_mtl_ros.training.columns import Plan, begin_with, train_column  # noqa: E402
+from face_mtl_ros.training.corpus import Corpus  # noqa: E402
+from face_mtl_ros.training.dlib_resnet import DlibResNet, dat_file  # noqa: E402
+from face_mtl_ros.training.loop import TrainingError  # noqa: E402
+from face_mtl_ros.training.pretraining import ColumnHead, pretrain_multitask  # noqa: E402
+from face_mtl_ros.training.production import ColumnOrder, make_column, make_encoder  # noqa: E402
+from face_mtl_ros.training.scoring import column_logits, people_and_embeddings  # noqa: E402
+
+ASTRONAUT = Path(face_mtl_ros.__file__).parent / "assets" / "astronaut.jpg"
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, home):
+    know_tiny(monkeypatch)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return draw_pictures(tmp_path / "pictures")
+
+
+@pytest.fixture
+def train(pictures):
+    return read_dataset("folder", pictures, "train")
+
+
+@pytest.fixture
+def val(pictures):
+    return read_dataset("folder", pictures, "val")
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Random weights and one column."""
+    return write_random_bundle(tmp_path / "bundle", "tiny", {"older": (["a", "b", "c"], [])})
+
+
+def files(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.safetensors"))}
+
+
+def logits_of(root, picture):
+    """The torch network's own answer, of all columns."""
+    return build_network(load_bundle(root))(picture)
+
+
+# What is frozen
+
+
+def test_encoder_and_sources_stay_bit_identical_while_a_column_trains(train):
+    network = ProgressiveNetwork(TINY)
+    network.add_column("older", 3)
+    network.add_column("source", 2, ["older"])
+    network.requires_grad_(False).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    picture = torch.randn(2, 1, 128, 128, generator=torch.Generator().manual_seed(0))
+    network.to(memory_format=torch.channels_last)  # as training does, for another layout rounds otherwise
+    outputs = network(picture)
+    corpus = Corpus([train], ["label"])
+    column, _ = train_column(
+        network, Plan("label", ["source", "older"], corpus), replace(QUICK, epochs=0.5), report=quiet
+    )
+    after = network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    untrained = Column(TINY, 2, 2)
+    moved = [name for name, value in column.named_parameters() if not torch.equal(value, untrained.state_dict()[name])]
+    assert any(name.startswith("adapters.") for name in moved) and any(name.startswith("layers.") for name in moved)
+    again = network(picture)
+    assert all(torch.equal(again[task], outputs[task]) for task in outputs)
+    assert not column.training and not any(p.requires_grad for p in network.parameters())
+
+
+def test_a_new_column_leaves_the_older_files_and_outputs_alone(bundle, train, val):
+    before = {name: hashlib.sha256(data).hexdigest() for name, data in files(bundle.root).items()}
+    picture = torch.randn(1, 1, 128, 128)
+    outputs = logits_of(bundle.root, picture)
+    order = ColumnOrder("label", [train], [val], sources=["older"])
+    made = make_column(bundle.root, order, single_step(), "face-mtl train", quiet)
+    after = {name: hashlib.sha256(data).hexdigest() for name, data in files(bundle.root).items()}
+    assert before.items() < after.items() and after.keys() - before.keys() == {"columns/label.safetensors"}
+    assert torch.equal(logits_of(bundle.root, picture)["older"], outputs["older"])
+    record = made.manifest.column("label")
+    assert record.sources == ["older"] and record.labels == ["disc", "stripes"]
+    assert record.provenance.command == "face-mtl train" and record.provenance.samples == {"folder/train": len(train)}
+
+
+def test_an_encoder_is_trained_along_into_another_bundle(tmp_path, train, val):
+    older = write_random_bundle(tmp_path / "older", "tiny", {})
+    before = files(older.root)
+    order = ColumnOrder("label", [train], [val], output=tmp_path / "newer", retrain_encoder=True)
+    newer = make_column(older.root, order, replace(QUICK, epochs=1), "face-mtl train", quiet)
+    assert files(older.root) == before and load_bundle(older.root).version == older.version
+    assert not np.array_equal(newer.encoder["layers.0.conv.weight"], older.encoder["layers.0.conv.weight"])
+    assert newer.manifest.encoder.provenance.command == "face-mtl train"
+    assert newer.manifest.column("label").metrics["folder/val/n"] == len(val)
+
+
+def test_an_encoder_is_not_trained_under_columns_nor_without_another_bundle(bundle, tmp_path, train):
+    order = ColumnOrder("label", [train], retrain_encoder=True)
+    with pytest.raises(ValueError, match="a re-trained encoder makes another bundle: pass --output"):
+        make_column(bundle.root, order, single_step(), "", quiet)
+    with pytest.raises(ValueError, match=r"the encoder cannot be re-trained: the columns \['older'\] were trained on"):
+        make_column(bundle.root, replace(order, output=tmp_path / "newer"), single_step(), "", quiet)
+    assert not (tmp_path / "newer").exists()
+
+
+def test_a_column_may_go_into_a_new_bundle_with_the_older_ones(bundle, tmp_path, train):
+    order = ColumnOrder("label", [train], sources=["older"], output=tmp_path / "newer")
+    newer = make_column(bundle.root, order, single_step(), "", quiet)
+    assert [column.task for column in newer.manifest.columns] == ["older", "label"]
+    assert load_bundle(bundle.root).version == bundle.version
+    assert files(bundle.root).items() < files(newer.root).items()
+    with pytest.raises(ValueError, match="holds a bundle already"):
+        make_column(bundle.root, order, single_step(), "", quiet)
+
+
+# What learns
+
+
+def test_a_column_learns(tmp_path, train, val):
+    root = write_random_bundle(tmp_path / "bundle", "tiny", {}).root
+    lines = []
+    made = make_column(root, ColumnOrder("label", [train], [val]), QUICK, "", lines.append)
+    metrics = made.manifest.column("label").metrics
+    assert metrics["folder/val/accuracy"] == 1 and metrics["folder/val/n"] == len(val)
+    assert {"folder/val/macro_f1", "folder/val/ece", "folder/val/nll"} <= metrics.keys() and "seeds" not in metrics
+    # The bundle as it is on disk has the temperature that suits the logits of the validation pictures.
+    logits, labels = column_logits(Predictor(made, TorchEngine(made, "cpu")), "label", val)
+    temperature = made.manifest.column("label").temperature
+    assert temperature == pytest.approx(fit_temperature(logits, labels), rel=1e-3) and temperature != 1
+    assert sum(line.startswith("after epoch") for line in lines) == 10
+
+
+def test_several_seeds_give_mean_and_standard_error_and_the_first_is_kept(bundle, train, val):
+    order, lines = ColumnOrder("label", [train], [val], seeds=2), []
+    recipe = single_step(epochs=0.2)
+    made = make_column(bundle.root, order, recipe, "", lines.append).manifest.column("label")
+    assert [line for line in lines if line.startswith("seed")] == ["seed 0", "seed 1"]
+    assert made.metrics["seeds"] == 2 and made.provenance.seed == 0
+    alone = {}
+    for seed in (0, 1):
+        order = ColumnOrder(f"alone{seed}", [read_as(train, f"alone{seed}")], [read_as(val, f"alone{seed}")])
+        alone[seed] = make_column(bundle.root, order, replace(recipe, seed=seed), "", quiet).manifest.columns[-1]
+    assert alone[0].file.sha256 == made.file.sha256 != alone[1].file.sha256
+    losses = [column.metrics["folder/val/nll"] for column in alone.values()]
+    assert made.metrics["folder/val/nll/mean"] == pytest.approx(np.mean(losses))
+    assert made.metrics["folder/val/nll/error"] == pytest.approx(abs(losses[0] - losses[1]) / 2)
+
+
+def read_as(dataset, task):
+    """The same pictures for another task."""
+    return replace(dataset, classes={task: dataset.classes["label"]}, labels={task: dataset.labels["label"]})
+
+
+def first_losses(train, **changes):
+    """The mean loss of one step over all samples, with random weights that are always the same."""
+    network = ProgressiveNetwork(TINY)
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    recipe = single_step(epochs=1, batch=len(train), smoothing=0, learning_rate=1e-9, **changes)
+    corpus = Corpus([train], ["label"], recipe.smoothing, soft=recipe.soft_labels)
+    _, history = train_column(network, Plan("label", [], corpus), recipe, report=quiet)
+    return history.epoch_losses[0]
+
+
+def test_class_weights_make_rare_classes_count(train):
+    rare = train.take(np.flatnonzero((train.labels["label"] == 0) | (np.arange(len(train)) % 5 == 0)))
+    counts = np.bincount(rare.labels["label"])
+    assert counts[0] > 3 * counts[1] > 0
+    plain, between, even = (first_losses(rare, class_weight=power) for power in (0.0, 0.5, 1.0))
+    shares = np.array([counts ** (1 - power) / (counts ** (1 - power)).sum() for power in (0.0, 0.5, 1.0)])
+    # Each is a weighted mean of the two classes' losses, which two of them give away.
+    of_class = np.linalg.solve(shares[:2], [plain, between])
+    assert even == pytest.approx(of_class.mean(), rel=1e-3) and even != pytest.approx(plain, rel=1e-3)
+
+
+def test_a_column_learns_the_votes_or_the_winner(train):
+    votes = np.full((len(train), 2), 0.5, np.float32)
+    voted = replace(train, distributions={"label": votes})
+    soft, hard = (first_losses(voted, soft_labels=which) for which in (True, False))
+    assert hard == pytest.approx(first_losses(train, soft_labels=True)) and soft != pytest.approx(hard, rel=1e-3)
+
+
+def test_a_column_begins_with_a_heads_convolutions_also_beside_sources(tmp_path, train, val):
+    pre = make_encoder(tmp_path / "pre", "tiny", "tiny", [train], single_step(), "", quiet)
+    head = pre.root / "heads" / "label.safetensors"
+    weights = load_file(head)
+    alone, beside = Column(TINY, 2, 0), Column(TINY, 2, 1)
+    lateral = beside.layers[3].conv.weight[:, weights["layers.3.conv.weight"].shape[1] :].detach().clone()
+    for column in (alone, beside):
+        assert begin_with(column, weights) >= 24
+        for i, layer in enumerate(column.layers):
+            head_weight = weights[f"layers.{i}.conv.weight"]
+            assert torch.equal(layer.conv.weight[:, : head_weight.shape[1]], head_weight)
+            assert torch.equal(layer.norm.running_mean, weights[f"layers.{i}.norm.running_mean"])
+    torch.testing.assert_close(beside.layers[3].conv.weight[:, -lateral.shape[1] :], 0.1 * lateral)
+    still = single_step(learning_rate=1e-9)
+    order = ColumnOrder("label", [train], begin=head)
+    made = make_column(pre.root, order, still, "", quiet)
+    np.testing.assert_allclose(
+        made.columns["label"]["layers.5.conv.weight"], weights["layers.5.conv.weight"], atol=1e-6
+    )
+
+
+def test_what_cannot_be_begun_with_is_refused(bundle, tmp_path, train):
+    save_file({"layers.0.conv.weight": torch.zeros(2, 2, 3, 3)}, tmp_path / "other.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    for file, says in (
+        ("other", "none of its 1 weights fits the column"),
+        ("text", "text.safetensors is no safetensors file"),
+        ("none", "none.safetensors is no safetensors file that can be read"),
+    ):
+        order = ColumnOrder("label", [train], begin=tmp_path / f"{file}.safetensors")
+        with pytest.raises(ValueError, match=f"^begin: .*{says}"):
+            make_column(bundle.root, order, single_step(), "", quiet)
+
+
+# What is refused, and what a kill leaves
+
+
+def test_what_does_not_go_together_with_the_bundle_is_refused(bundle, train, val):
+    older = read_as(train, "older")
+    with pytest.raises(ValueError, match="task 'older' has a column already"):
+        make_column(bundle.root, ColumnOrder("older", [older]), single_step(), "", quiet)
+    with pytest.raises(BundleError, match="no column 'mood' to draw on; it has older"):
+        make_column(bundle.root, ColumnOrder("label", [train], sources=["mood"]), single_step(), "", quiet)
+    with pytest.raises(DatasetError, match="does not label 'mood'; it labels label"):
+        make_column(bundle.root, ColumnOrder("mood", [train]), single_step(), "", quiet)
+    with pytest.raises(ValueError, match="seeds: at least 1 is expected, got 0"):
+        ColumnOrder("label", [train], seeds=0)
+    assert load_bundle(bundle.root).version == bundle.version
+
+
+def test_one_class_only_and_an_empty_class_are_refused(bundle, train):
+    one = train.take(np.flatnonzero(train.labels["label"] == 0))
+    with pytest.raises(DatasetError, match=r"no sample of \['stripes'\]|samples of \['disc'\] alone"):
+        make_column(bundle.root, ColumnOrder("label", [one]), single_step(), "", quiet)
+    empty = replace(train, classes={"label": ("disc", "stripes", "bars")})
+    with pytest.raises(DatasetError, match=r"have no sample of \['bars'\] for 'label'"):
+        make_column(bundle.root, ColumnOrder("label", [empty]), single_step(), "", quiet)
+
+
+def test_an_unreadable_picture_is_named(bundle, pictures):
+    broken = pictures / "disc" / "1.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=f"{broken} is missing or cannot be read as a picture"):
+        make_column(
+            bundle.root, ColumnOrder("label", [read_dataset("folder", pictures, "all")]), single_step(), "", quiet
+        )
+
+
+def test_a_column_whose_loss_is_nan_leaves_the_bundle_and_names_the_batch(bundle, train):
+    recipe = single_step(epochs=50, learning_rate=1e30)
+    with pytest.raises(TrainingError, match="at step [1-9].*samples: folder/(disc|stripes)/.*lower learning rate"):
+        make_column(bundle.root, ColumnOrder("label", [train]), recipe, "", quiet)
+    assert load_bundle(bundle.root).version == bundle.version
+
+
+def test_validation_pictures_of_one_class_leave_a_column_uncalibrated(bundle, train, val):
+    one, lines = val.take(np.flatnonzero(val.labels["label"] == 0)), []
+    made = make_column(bundle.root, ColumnOrder("label", [train], [one]), single_step(), "", lines.append)
+    assert made.manifest.column("label").temperature == 1
+    assert any("stays uncalibrated" in line for line in lines)
+
+
+def test_a_column_whose_evaluation_is_killed_leaves_the_old_bundle_and_can_be_made_again(
+    bundle, train, val, monkeypatch
+):
+    order, lines = ColumnOrder("label", [train], [val]), []
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("face_mtl_ros.training.production.predict_column", kill)
+        make_column(bundle.root, order, single_step(), "", quiet)
+    assert load_bundle(bundle.root).version == bundle.version
+    made = make_column(bundle.root, order, single_step(), "", lines.append)
+    assert "resuming" in lines[0]
+    assert made.manifest.column("label").metrics["folder/val/n"] == len(val)
+
+
+# Identity
+
+
+def test_an_identity_column_calls_strangers_unknown(tmp_path, pictures, capsys):
+    root = write_random_bundle(tmp_path / "bundle", "tiny", {}).root
+    # Among the strangers is somebody who is known, and not one of them.
+    strangers = draw_pictures(tmp_path / "strangers", ("noise", "stripes"))
+    sets = {split: read_dataset("folder", pictures, split, task="identity") for split in ("train", "val")}
+    others = read_dataset("folder", strangers, "all", task="identity")
+    order = ColumnOrder("identity", [sets["train"]], [sets["val"]], kind="identity", strangers=[others])
+    made = make_column(root, order, QUICK, "", quiet)
+    rule = made.manifest.column("identity").open_set
+    assert rule.method in ("energy", "probability") and rule.strangers_refused >= 0.95 and rule.known_kept >= 0.5
+    known = [str(path) for path in sets["val"].paths]
+    assert main(["analyze", *known, str(strangers / "noise"), "--model", str(root), "--crops", "--json"]) == 0
+    said = [json.loads(line)["faces"][0]["attributes"][0]["label"] for line in capsys.readouterr().out.splitlines()]
+    # The rule's shares are what a robot will see, but for a picture at the threshold, which is scaled otherwise there.
+    kept = [label == path.parent.name for label, path in zip(said, sets["val"].paths, strict=False)]
+    assert abs(np.mean(kept) - rule.known_kept) <= 1 / len(known) + 1e-6
+    assert said[len(known) :].count("unknown") >= 27
+
+
+def test_people_may_be_a_task_of_any_name(bundle, tmp_path, train, val):
+    others = read_dataset("folder", draw_pictures(tmp_path / "strangers", ("noise", "disc")), "val", task="identity")
+    sets = [read_as(dataset, "guest") for dataset in (train, val)]
+    order = ColumnOrder("guest", sets[:1], sets[1:], kind="identity", strangers=[others])
+    made = make_column(bundle.root, order, single_step(), "", quiet)
+    assert made.manifest.column("guest").open_set.strangers_refused >= 0.95
+
+
+def test_strangers_who_are_all_known_are_refused(bundle, train, val):
+    sets = [read_as(dataset, "identity") for dataset in (train, val)]
+    order = ColumnOrder("identity", sets[:1], sets[1:], kind="identity", strangers=sets[1:])
+    with pytest.raises(DatasetError, match="folder has no stranger: the column knows everybody in its split 'val'"):
+        make_column(bundle.root, order, single_step(), "", quiet)
+
+
+# The embedding
+
+
+def brightness_descriptors(dataset, _report):
+    """A teacher that is easy to learn from: where a picture is bright."""
+    pictures = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float32) for path in dataset.paths]
+    return np.stack([cv2.resize(picture, (4, 4), interpolation=cv2.INTER_AREA).ravel() / 255 for picture in pictures])
+
+
+def people_of_shapes(tmp_path, split):
+    root = draw_pictures(tmp_path / "people", ("disc", "stripes", "bars", "noise"), 20)
+    return read_dataset("folder", root, split, task="identity")
+
+
+def test_an_embedding_column_learns_from_a_teacher(tmp_path, monkeypatch):
+    monkeypatch.setattr("face_mtl_ros.training.production.teacher_descriptors", brightness_descriptors)
+    root = write_random_bundle(tmp_path / "bundle", "tiny", {}).root
+    dataset, lines = people_of_shapes(tmp_path, "all"), []
+    order = ColumnOrder("embedding", [dataset], [dataset])
+    made = make_column(root, order, replace(QUICK, epochs=8), "", lines.append)
+    record = made.manifest.column("embedding")
+    assert (record.kind, record.dimensions, record.labels) == ("embedding", 16, [])
+    # Four people are too few to measure a descriptor by; that is said, and the column is kept.
+    assert any("not measured" in line and "too few" in line for line in lines) and not record.metrics
+    people, embeddings = people_and_embeddings(Predictor(made, TorchEngine(made, "cpu")), dataset)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+    targets = brightness_descriptors(dataset, None)
+    targets = targets - targets.mean(0)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    learned, wanted = (vectors @ vectors.T for vectors in (embeddings, targets))
+    assert np.corrcoef(learned.ravel(), wanted.ravel())[0, 1] > 0.7
+    same = people[:, None] == people[None]
+    assert learned[same].mean() > learned[~same].mean() + 0.3
+
+
+def test_dlibs_network_in_torch_says_what_dlib_says():
+    dlib = pytest.importorskip("dlib", reason="dlib is not installed; the teacher extra brings it")
+    try:
+        weights = dat_file()
+    except ModuleNotFoundError:
+        pytest.skip("face-recognition-models is not installed; the teacher extra brings it")
+    chip = cv2.resize(cv2.imread(str(ASTRONAUT)), (150, 150), interpolation=cv2.INTER_AREA)[..., ::-1].copy()
+    expected = np.array(dlib.face_recognition_model_v1(str(weights)).compute_face_descriptor(chip))
+    with torch.no_grad():
+        found = DlibResNet(weights)(torch.from_numpy(chip.transpose(2, 0, 1)[None].astype(np.float32)))
+    assert np.abs(found[0].numpy() - expected).max() < 1e-4
+    assert np.linalg.norm(expected) > 0.5
+
+
+# Pre-training
+
+
+def test_pretraining_keeps_heads_beside_the_bundle_and_goes_on_from_another(tmp_path, pictures, train):
+    shapes = read_dataset("folder", pictures, "val", task="shape")
+    recipe = single_step(epochs=1, batch=32)
+    first = make_encoder(tmp_path / "first", "tiny", "tiny", [train, shapes], recipe, "face-mtl pretrain", quiet)
+    assert sorted(path.name for path in (first.root / "heads").iterdir()) == ["label.safetensors", "shape.safetensors"]
+    assert not first.manifest.columns
+    still = single_step(learning_rate=1e-9)  # so little that it ends where it began
+    second = make_encoder(tmp_path / "second", "tiny", "tiny", [train], still, "", quiet, start=first.root)
+    for name, weights in first.encoder.items():
+        if weights.ndim > 1:
+            np.testing.assert_allclose(second.encoder[name], weights, atol=1e-6)
+    with pytest.raises(ValueError, match="preset 'tiny', not 'compact'"):
+        make_encoder(tmp_path / "third", "tiny", "compact", [train], still, "", quiet, start=first.root)
+
+
+def test_in_pretraining_a_sample_brings_the_losses_that_it_has(train, val):
+    """The head of a task that no sample labels stays as it was."""
+    shapes = read_as(val, "shape")
+    corpus = Corpus([train, shapes], ["label", "shape"])
+    assert (corpus.targets["shape"][: len(train)] == 0).all()
+    recipe = replace(QUICK, epochs=1, batch=16, weight_decay=0.0, average=0.0, warmup=0.0)
+    _, both, _ = pretrain_multitask(TINY, corpus, recipe, report=quiet)
+    corpus.targets["shape"].zero_()
+    _, alone, _ = pretrain_multitask(TINY, corpus, recipe, report=quiet)
+    torch.manual_seed(recipe.seed)
+    Encoder(TINY)
+    _, untouched = ColumnHead(TINY, 2), ColumnHead(TINY, 2)
+    weight = "layers.0.conv.weight"
+    assert torch.equal(alone["shape"].state_dict()[weight], untouched.state_dict()[weight])
+    assert not torch.equal(both["shape"].state_dict()[weight], untouched.state_dict()[weight])
+    assert not torch.equal(alone["label"].state_dict()[weight], both["label"].state_dict()[weight])
+
+
+def test_an_encoder_does_not_replace_a_bundle_unless_forced(bundle, train):
+    with pytest.raises(ValueError, match=f"{bundle.root} holds a bundle already.*--force"):
+        make_encoder(bundle.root, "tiny", "tiny", [train], single_step(), "", quiet)
+    assert load_bundle(bundle.root).version == bundle.version
+    newer = make_encoder(bundle.root, "tiny", "tiny", [train], single_step(), "", quiet, force=True)
+    assert newer.manifest.name == "tiny" and not newer.manifest.columns
