@@ -28,8 +28,8 @@ from face_mtl_ros.training.loop import TrainingError  # noqa: E402
 from face_mtl_ros.training.unlabelled import UnlabelledPool  # noqa: E402
 
 # The paper's topology at a few channels: fast enough for a test to train.
-TINY = Preset("tiny", width=1 / 32, normalization="batch")
-TINY_WITHOUT_NORM = Preset("tiny-plain", width=1 / 32, normalization="none")
+TINY = Preset("tiny", width=1 / 32, shrink=1, normalization="batch")
+TINY_WITHOUT_NORM = Preset("tiny-plain", width=1 / 32, shrink=1, normalization="none")
 TINIES = pytest.mark.parametrize("preset", [TINY, TINY_WITHOUT_NORM], ids=lambda preset: preset.normalization)
 
 # Table II: filters and output size of each convolution; the last row's is the one that makes its single channel.
@@ -86,7 +86,7 @@ def test_decoder_and_generator_are_table_ii(network):
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_discriminator_is_table_i_with_its_latent_and_a_decoder(preset):
     discriminator = Discriminator(preset).eval()
-    maps = round(256 * preset.width) * 16 * 16
+    maps = round(256 * preset.width) * (16 // preset.shrink) ** 2
     expected = parameters(preset, []) + maps * 128 + 128 + sum(p.numel() for p in Decoder().parameters())
     assert sum(p.numel() for p in discriminator.parameters()) == expected
     with torch.no_grad():

@@ -182,7 +182,7 @@ def test_pretrain_and_train_end_to_end(call, pictures, tmp_path):
     assert str(tmp_path) not in (tmp_path / "m" / "manifest.json").read_text()
     assert list((tmp_path / "logs").glob("events.*"))
     status, _, err = call("train", "--model", "m", *words, *BRIEF)
-    assert status == 1 and err == "face-mtl train: task 'shape' has a column already\n"
+    assert status == 1 and err == "face-mtl train: task 'shape' has a column already: pass --replace to train it anew\n"
 
 
 def test_an_interrupted_training_says_how_to_go_on_and_does(call, pictures, model, monkeypatch):

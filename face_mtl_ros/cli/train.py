@@ -33,6 +33,7 @@ def add_parser(commands) -> None:
         help="convolutions to begin with: a pre-training's head, such as heads/emotion.safetensors of the bundle",
     )
     parser.add_argument("--retrain-encoder", action="store_true", help="train the encoder along, into --output")
+    parser.add_argument("--replace", action="store_true", help="train anew a column that the bundle has already")
     parser.add_argument("--seeds", type=int, default=1, help="train so often, keep the first, tell mean and error")
     add_recipe(parser, "best")
     parser.set_defaults(run=run)
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         begin=_begin(args),
         retrain_encoder=args.retrain_encoder,
+        replace=args.replace,
         seeds=args.seeds,
     )
     bundle = make_column(args.model, order, recipe_of(args), command_line(), report, logger_of(args))

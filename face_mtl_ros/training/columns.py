@@ -70,6 +70,8 @@ def train_column(
     torch.manual_seed(recipe.seed)
     corpus, embedding = plan.corpus, plan.task == EMBEDDING
     column = network.add_column(plan.task, corpus.targets[plan.task].shape[1], plan.sources, corpus.foreign_dimensions)
+    if embedding:
+        column.dropout.p = 0.0  # what is dropped before a classifier is noise to a descriptor
     if plan.begin and not begin_with(column, plan.begin):
         raise ValueError(f"begin: none of its {len(plan.begin)} weights fits the column; is it of another preset?")
     trained = nn.ModuleDict({"column": column})

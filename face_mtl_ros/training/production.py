@@ -122,6 +122,7 @@ class ColumnOrder:
         output: folder of a new bundle that gets the column; None adds it to the bundle itself.
         begin: a safetensors file of convolutions to begin with, such as a head of the pre-training.
         retrain_encoder: train the encoder along, for a bundle without columns, into another `output`.
+        replace: train the task's older column anew, which no other column may draw on.
         seeds: train so many times, from the recipe's seed on; the first is kept, and the manifest tells the mean and
             standard error of all.
         descriptor: name of an installed foreign descriptor that it draws on as well; see runtime.descriptor.
@@ -136,6 +137,7 @@ class ColumnOrder:
     output: Path | None = None
     begin: Path | None = None
     retrain_encoder: bool = False
+    replace: bool = False
     seeds: int = 1
     descriptor: str = ""
 
@@ -158,6 +160,10 @@ def make_column(
         TrainingError, CheckpointError, OSError: see training.loop.fit.
     """
     bundle, output = load_bundle(root), order.output or root
+    if order.replace:
+        bundle = _without(bundle, order.task)
+    elif order.task in bundle.columns:
+        raise ValueError(f"task '{order.task}' has a column already: pass --replace to train it anew")
     foreign = load_descriptors(bundle)
     if order.descriptor:
         foreign[order.descriptor] = load_descriptor(order.descriptor)
@@ -204,9 +210,15 @@ def _write_column(root: Path, output: Path, order: ColumnOrder, bundle: Bundle, 
         write_tensors(output, first.base.manifest.encoder.file.path, first.base.encoder)
     elif output != root:
         _copy_files(bundle, root, output)
-    record = record.model_copy(update={"file": write_tensors(output, _path(order.task), first.weights)})
     manifest = load_bundle(root).manifest if output == root else first.base.manifest
+    older = {column.task: column.file.path for column in manifest.columns}.get(order.task)
+    path = _path(order.task)
+    if older is not None:  # beside the older file, which the manifest goes on to name until the new one is whole
+        path = f"columns/{order.task}-{describe_tensors(path, first.weights).sha256[:8]}.safetensors"
+    record = record.model_copy(update={"file": write_tensors(output, path, first.weights)})
     write_manifest(output, with_column(manifest, record))
+    if older is not None and older != path:
+        (output / older).unlink()
 
 
 def _train(
@@ -289,6 +301,15 @@ def _scores(predictor: Predictor, task: str, dataset: Dataset) -> dict[str, floa
         for group, score in groups.items():
             figures |= {f"{kind}/{group}": score.accuracy, f"{kind}/{group}/n": score.n}
     return figures
+
+
+def _without(bundle: Bundle, task: str) -> Bundle:
+    """The bundle without a column, in memory; BundleError where another draws on it."""
+    kept = [column for column in bundle.manifest.columns if column.task != task]
+    if users := [column.task for column in kept if task in column.sources]:
+        raise BundleError(f"column '{task}' cannot be replaced: {', '.join(users)} draws on it")
+    columns = {column.task: bundle.columns[column.task] for column in kept}
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"columns": kept}), columns=columns)
 
 
 def _path(task: str) -> str:
