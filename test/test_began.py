@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 import signal
 
 import cv2
@@ -13,6 +12,8 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs torch, which the train extra installs")
 pytest.importorskip("kornia", reason="augmentation needs kornia, which the train extra installs")
+
+from tiny_world import listen_to_ctrl_c, press_ctrl_c  # noqa: E402
 
 from face_mtl_ros.bundle.bundle import load_bundle  # noqa: E402
 from face_mtl_ros.bundle.network import build_network  # noqa: E402
@@ -193,6 +194,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("by", ["interrupt", "kill"])
 def test_a_stopped_training_resumes_to_the_very_same_weights(pool, tmp_path, monkeypatch, by):
+    listen_to_ctrl_c()
     monkeypatch.setattr("face_mtl_ros.training.began.REPORT_EVERY_S", -1.0)
     whole = train_began(TINY, pool, brief(), report=quiet)
     monkeypatch.setattr("face_mtl_ros.training.began.CHECKPOINT_EVERY_S", -1.0 if by == "kill" else 60.0)
@@ -202,7 +204,7 @@ def test_a_stopped_training_resumes_to_the_very_same_weights(pool, tmp_path, mon
         if "step 7 of 12" in line:
             if by == "kill":
                 raise Killed  # before the seventh step's checkpoint: the sixth's is what there is
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
 
     with pytest.raises(Killed if by == "kill" else KeyboardInterrupt):
         train_began(TINY, pool, brief(), file, report=stop)

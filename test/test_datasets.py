@@ -138,7 +138,7 @@ def test_classes_are_checked_before_training(animals):
     with pytest.raises(DatasetError, match="folder does not label 'emotion'; it labels label"):
         check_classes([data], "emotion")
     data.classes["label"] = ("cat", "dog", "emu")
-    with pytest.raises(DatasetError, match=r"split 'all', has no sample of \['emu'\] for 'label'"):
+    with pytest.raises(DatasetError, match=r"split 'all', have no sample of \['emu'\] for 'label'"):
         check_classes([data], "label")
     data.labels["label"][:] = 1
     with pytest.raises(DatasetError, match=r"samples of \['dog'\] alone for 'label'; a column needs two"):

@@ -2,8 +2,6 @@
 
 import errno
 import itertools
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch, which the train extra installs")
 pytest.importorskip("kornia", reason="augmentation needs kornia, which the train extra installs")
 
-from tiny_world import draw_pictures, quiet  # noqa: E402
+from tiny_world import draw_pictures, listen_to_ctrl_c, press_ctrl_c, quiet  # noqa: E402
 
 from face_mtl_ros.datasets.augmentation import Augmentation, plain  # noqa: E402
 from face_mtl_ros.datasets.dataset import UNLABELLED, Dataset, DatasetError  # noqa: E402
@@ -59,10 +57,6 @@ def die():
     raise Killed
 
 
-def press_ctrl_c():
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "training" / "checkpoint.pt"
@@ -92,6 +86,7 @@ def test_a_killed_training_resumes_to_the_very_same_weights(file, often, whole):
 
 
 def test_ctrl_c_ends_the_step_and_keeps_a_checkpoint_that_goes_the_same_way(file, whole):
+    listen_to_ctrl_c()
     model, resumed, lines = Line(), Line(), []
     with pytest.raises(KeyboardInterrupt):
         fit(model, after(20, press_ctrl_c, model.loss), 50, RECIPE, file, lines.append)
@@ -102,6 +97,7 @@ def test_ctrl_c_ends_the_step_and_keeps_a_checkpoint_that_goes_the_same_way(file
 
 
 def test_a_second_ctrl_c_does_not_wait(file):
+    listen_to_ctrl_c()
     model, after_it = Line(), []
 
     def press_twice():

@@ -1,5 +1,6 @@
 """What the training tests share: a network so small, and pictures so plain, that all is learned in a second."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,3 +57,15 @@ SHAPES = {"disc": _disc, "stripes": _stripes, "bars": _bars, "noise": _noise}
 
 def quiet(_line: str) -> None:
     pass
+
+
+def listen_to_ctrl_c() -> None:
+    """As in a terminal: a job in the background of a script, as a test run may be, has its SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def press_ctrl_c() -> None:
+    """What Python does when the signal comes, without disturbing the threads of a test runner."""
+    handler = signal.getsignal(signal.SIGINT)
+    assert callable(handler)
+    handler(signal.SIGINT, None)
