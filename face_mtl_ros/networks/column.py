@@ -108,7 +108,7 @@ class Column(nn.Module):
         """Run the column.
 
         Args:
-            encoded: float (n, c, 16, 16), the encoder's map.
+            encoded: float (n, c, s, s), the encoder's map, s = 16 / the preset's shrink.
             sources: the activations that each source column's own forward returned.
             descriptors: float (n, d) of length 1, the faces by the foreign descriptor, where the column has one.
 

@@ -80,7 +80,7 @@ class ProgressiveNetwork(nn.Module):
         tasks: Sequence[str] | None = None,
         descriptors: Mapping[str, torch.Tensor] | None = None,
     ) -> dict[str, torch.Tensor]:
-        """As forward, from the encoder's map, float (n, c, 16, 16); runs only the columns that the tasks need."""
+        """As forward, from the encoder's map, float (n, c, s, s); runs only the columns that the tasks need."""
         wanted = list(self.columns) if tasks is None else list(tasks)
         needed, described = self.with_sources(wanted), descriptors or {}
         logits: dict[str, torch.Tensor] = {}

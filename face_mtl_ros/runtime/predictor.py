@@ -61,8 +61,7 @@ class Predictor:
             ValueError: one of them is not given, or of another shape.
         """
         manifest, outputs = self.bundle.manifest, self.logits(crops, descriptors)
-        embedding = manifest.embedding
-        embeddings = unit(outputs[embedding.task if embedding else EMBEDDING])
+        embeddings = self.embeddings(outputs)
         classifiers = [column for column in manifest.columns if column.kind != "embedding"]
         known = {
             column.task: known_score(
@@ -81,6 +80,11 @@ class Predictor:
     def logits(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """The engine's outputs for uint8 (n, 128, 128) crops; see runtime.engine.Engine.run."""
         return self.engine.run(normalize(crops[:, None].astype(np.float32)), descriptors)
+
+    def embeddings(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Of what `logits` returned, the embeddings of length 1 that Readings has."""
+        column = self.bundle.manifest.embedding
+        return unit(outputs[column.task if column else EMBEDDING])
 
     def warm_up(self, largest: int = 4) -> None:
         """Run batches of 1 to `largest` faces once, so that the first frames don't pay for what engines prepare."""

@@ -19,6 +19,7 @@ from .chunks import CHUNK
 from .convergence import BeganHistory, LogRow, write_log, write_plot
 from .interrupt import deferred_interrupt
 from .loop import TrainingError, best_autocast
+from .order import batch_indices
 from .sample_sheet import write_sheet
 from .unlabelled import UnlabelledPool
 
@@ -153,7 +154,7 @@ def train_began(
     with deferred_interrupt() as interrupted:
         while done < 1 or not state.step:
             rate = optimizer.param_groups[0]["lr"] = _learning_rate(recipe, state, done)
-            indices = _indices(state.step, len(pool), recipe)
+            indices = batch_indices(state.step, len(pool), recipe.batch, recipe.seed)
             real, noise = _views(pool, indices, state.step, recipe)
             optimizer.zero_grad(set_to_none=True)
             l_real, l_fake = backward(discriminator, generator, real, noise, state.k)
@@ -237,14 +238,6 @@ def convergence(l_real: float, l_fake: float, gamma: float) -> float:
 def _learning_rate(recipe: BeganRecipe, state: _State, done: float) -> float:
     cooled = max(0, 1 + math.floor((done - (1 - COOLDOWN)) / COOLDOWN * COOLDOWN_HALVINGS))
     return recipe.learning_rate * 0.5 ** (state.halvings + cooled)
-
-
-def _indices(step: int, pictures: int, recipe: BeganRecipe) -> np.ndarray:
-    """The pictures of a step: consecutive ones of an endless row of shuffled epochs, from the seed and step alone."""
-    positions = np.arange(step * recipe.batch, (step + 1) * recipe.batch)
-    epochs = positions // pictures
-    orders = {e: np.random.default_rng((recipe.seed, int(e))).permutation(pictures) for e in np.unique(epochs)}
-    return np.array([orders[e][p % pictures] for e, p in zip(epochs, positions, strict=True)])
 
 
 def _views(

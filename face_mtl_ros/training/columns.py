@@ -120,7 +120,7 @@ def train_column(
         "frozen": plan.key or "",
         "begin": sorted(plan.begin),
         "retrain_encoder": plan.retrain_encoder,
-        **({"descriptor": plan.descriptor} if plan.descriptor else {}),  # older checkpoints know none
+        "descriptor": plan.descriptor,
     }
     history = fit(
         trained,

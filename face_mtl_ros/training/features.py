@@ -37,17 +37,22 @@ class Frozen:
         self.network, self.sources, self.corpus, self.views = network, list(sources), corpus, views
 
     def __call__(self, indices: np.ndarray, epoch: int) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
-        """The encoder's map, float (n, c, 16, 16), and each source's activations, of a view of the samples."""
+        """The encoder's map, float (n, c, s, s), and each source's activations, of a view of the samples."""
         return self.of_crops(self.views(self.corpus.crops(indices)))
 
     @torch.no_grad()
     def of_crops(self, crops: torch.Tensor) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
-        """The same of float (n, 1, 128, 128) crops."""
+        """The same of crops, as networks.encoder.Encoder takes them."""
         crops = crops.to(memory_format=torch.channels_last)
         with best_autocast():
             encoded = torch.cat([self.network.encoder(chunk) for chunk in crops.split(chunk_of(self.network.preset))])
             activations = self.network.activations(encoded, self.sources)
         return encoded, [activations[source] for source in self.sources]
+
+    def shapes(self) -> list[torch.Size]:
+        """What it gives of one sample: the map's shape, then the shapes of each source's activations."""
+        encoded, sources = self(np.arange(2), 0)
+        return [encoded[0].shape, *(activation[0].shape for source in sources for activation in source)]
 
 
 class CachedFeatures:
@@ -62,10 +67,8 @@ class CachedFeatures:
 
     def __init__(self, frozen: Frozen, views: int, key: str, report: Callable[[str], None] = print):
         self._frozen, self._count, self._views = frozen, len(frozen.corpus), views
-        self._encoded, self._sources = frozen.of_crops(frozen.views(frozen.corpus.crops(np.arange(2))))
-        shapes = [self._encoded[0].shape, *(a[0].shape for source in self._sources for a in source)]
-        self._sizes = [int(np.prod(shape)) for shape in shapes]
-        self._shapes = shapes
+        self._shapes = frozen.shapes()
+        self._sizes = [shape.numel() for shape in self._shapes]
         described = json.dumps([key, frozen.corpus.key, frozen.sources, views, frozen.views.name, self._sizes])
         self.folder = cache_dir() / "features" / hashlib.sha256(described.encode()).hexdigest()[:20]
         with alone(cache_dir() / "features"):  # several processes may share a training, or a search
@@ -79,9 +82,7 @@ class CachedFeatures:
     @staticmethod
     def bytes_of(frozen: Frozen, views: int) -> int:
         """What it would take."""
-        encoded, sources = frozen.of_crops(frozen.views(frozen.corpus.crops(np.arange(2))))
-        numbers = encoded[0].numel() + sum(a[0].numel() for source in sources for a in source)
-        return len(frozen.corpus) * views * numbers * 2
+        return len(frozen.corpus) * views * sum(shape.numel() for shape in frozen.shapes()) * 2
 
     def __call__(self, indices: np.ndarray, epoch: int) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
         rows = torch.from_numpy(self._maps[indices + self._count * (epoch % self._views)]).float()
@@ -89,8 +90,9 @@ class CachedFeatures:
             part.reshape(len(indices), *shape).contiguous(memory_format=torch.channels_last)
             for part, shape in zip(rows.split(self._sizes, dim=1), self._shapes, strict=True)
         ]
-        depth = (len(parts) - 1) // max(1, len(self._sources))
-        return parts[0], [parts[1 + depth * i : 1 + depth * (i + 1)] for i in range(len(self._sources))]
+        sources = len(self._frozen.sources)
+        depth = (len(parts) - 1) // max(1, sources)
+        return parts[0], [parts[1 + depth * i : 1 + depth * (i + 1)] for i in range(sources)]
 
     def _fill(self, report: Callable[[str], None]) -> None:
         rows = self._count * self._views

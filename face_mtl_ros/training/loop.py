@@ -16,6 +16,7 @@ from torch import nn
 from . import distributed
 from .checkpoint import load_checkpoint, save_checkpoint
 from .interrupt import deferred_interrupt
+from .order import batch_indices
 from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def fit(
     done, since = run.progress(), run.step
     with deferred_interrupt() as interrupted:
         while done < 1:
-            indices = distributed.share(_indices(run.step, samples, recipe))
+            indices = distributed.share(batch_indices(run.step, samples, recipe.batch, recipe.seed))
             torch.manual_seed((recipe.seed * 1_000_003 + run.step) * distributed.world() + distributed.rank())
             loss = run.advance(loss_of(indices, done), done, [names[i] for i in indices] if names else [])
             losses.append(loss)
@@ -279,16 +280,6 @@ def best_autocast(device: str = "cpu") -> torch.autocast:
     """bf16 where the processor has instructions for it (fp16 has none on CPUs), else no lowering of precision."""
     has_bf16 = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device, torch.bfloat16, enabled=has_bf16)
-
-
-def _indices(step: int, samples: int, recipe: Recipe) -> np.ndarray:
-    """The samples of a step: consecutive ones of an endless row of shuffled epochs, from the seed and step alone."""
-    positions = np.arange(step * recipe.batch, (step + 1) * recipe.batch)
-    epochs = positions // samples
-    orders = {
-        epoch: np.random.default_rng((recipe.seed, int(epoch))).permutation(samples) for epoch in np.unique(epochs)
-    }
-    return np.array([orders[epoch][position % samples] for epoch, position in zip(epochs, positions, strict=True)])
 
 
 def _cosine(progress: float, warmup: float) -> float:

@@ -21,7 +21,7 @@ from ..runtime.predictor import Predictor
 from ..runtime.torch_engine import TorchEngine
 from ..vision.alignment import TEMPLATE
 from . import distributed
-from .calibration import fit_temperature
+from .calibration import HIGHEST, LOWEST, fit_temperature
 from .columns import Plan, train_column
 from .corpus import EMBEDDING, IDENTITY, Corpus
 from .descriptors import dataset_descriptors
@@ -280,7 +280,11 @@ def _train(
         if len(np.unique(truth)) < 2:
             report(f"'{task}' stays uncalibrated: all {len(truth)} validation pictures are of one class")
         else:
-            column_record = column_record.model_copy(update={"temperature": fit_temperature(logits, truth)})
+            temperature = fit_temperature(logits, truth)
+            if temperature in (LOWEST, HIGHEST):  # such as where every picture is right
+                report(f"'{task}' stays uncalibrated: {len(truth)} validation pictures determine no temperature")
+            else:
+                column_record = column_record.model_copy(update={"temperature": temperature})
     if order.kind == IDENTITY and order.validation:
         rule, means = recognise_strangers(predictor, column_record, order.datasets, order.validation, order.strangers)
         column_record = column_record.model_copy(update={"open_set": rule})

@@ -9,12 +9,12 @@ from ..datasets.crops import MARGIN, load_crops
 from ..datasets.dataset import UNLABELLED, Dataset, DatasetError
 from ..runtime.predictor import Predictor
 from ..vision.alignment import CROP_SIZE
+from .corpus import IDENTITY
 from .descriptors import dataset_descriptors
 from .embedding_protocol import embedding_protocol
 from .evaluation import Evaluation, evaluate
 
 BATCH = 8  # pictures at once: so few that their maps stay in a CPU's cache
-IDENTITY = "identity"  # the task whose labels are people
 Progress = Callable[[int, int], None]  # pictures done, and of how many
 
 
@@ -91,8 +91,9 @@ def column_logits(predictor: Predictor, task: str, dataset: Dataset) -> tuple[np
 def dataset_outputs(predictor: Predictor, task: str, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """A column's logits, float32 (n, classes), and the embeddings, float32 (n, d) of length 1, of all pictures."""
     rows = np.arange(len(dataset))
-    logits = [predictor.logits(*batch)[task] for batch in _batches(predictor, dataset, rows)]
-    return np.concatenate(logits), predict_dataset(predictor, dataset)[1]
+    outputs = [predictor.logits(*batch) for batch in _batches(predictor, dataset, rows)]
+    logits = np.concatenate([part[task] for part in outputs])
+    return logits, np.concatenate([predictor.embeddings(part) for part in outputs])
 
 
 def embedding_scores(predictor: Predictor, dataset: Dataset, progress: Progress | None = None) -> dict[str, float]:
@@ -104,15 +105,6 @@ def embedding_scores(predictor: Predictor, dataset: Dataset, progress: Progress 
     people, embeddings = people_and_embeddings(predictor, dataset, progress)
     scores = asdict(embedding_protocol(embeddings, people))
     return {"n": scores.pop("n_pictures"), "people": scores.pop("n_people"), **scores}
-
-
-def evaluate_column(predictor: Predictor, task: str, dataset: Dataset, progress: Progress | None = None) -> Evaluation:
-    """Score a column on the labelled pictures of a dataset.
-
-    Raises:
-        ValueError: as of predict_column.
-    """
-    return predict_column(predictor, task, dataset, progress).evaluate()
 
 
 def people_and_embeddings(
