@@ -34,7 +34,7 @@ from face_mtl_ros.training.columns import Plan, begin_with, train_column  # noqa
 from face_mtl_ros.training.corpus import Corpus  # noqa: E402
 from face_mtl_ros.training.dlib_resnet import DlibResNet, dat_file  # noqa: E402
 from face_mtl_ros.training.loop import TrainingError  # noqa: E402
-from face_mtl_ros.training.pretraining import ColumnHead, pretrain_multitask  # noqa: E402
+from face_mtl_ros.training.pretraining import pretrain_multitask  # noqa: E402
 from face_mtl_ros.training.production import ColumnOrder, make_column, make_encoder  # noqa: E402
 from face_mtl_ros.training.scoring import column_logits, people_and_embeddings  # noqa: E402
 
@@ -428,7 +428,7 @@ def test_in_pretraining_a_sample_brings_the_losses_that_it_has(train, val):
     _, alone, _ = pretrain_multitask(TINY, corpus, recipe, report=quiet)
     torch.manual_seed(recipe.seed)
     Encoder(TINY)
-    _, untouched = ColumnHead(TINY, 2), ColumnHead(TINY, 2)
+    _, untouched = Column(TINY, 2), Column(TINY, 2)
     weight = "layers.0.conv.weight"
     assert torch.equal(alone["shape"].state_dict()[weight], untouched.state_dict()[weight])
     assert not torch.equal(both["shape"].state_dict()[weight], untouched.state_dict()[weight])

@@ -14,9 +14,11 @@ def add_parser(commands) -> None:
         "pretrain",
         help="train the shared encoder",
         description="Train the encoder: without labels as the discriminator of a BEGAN (the paper's way), or on all "
-        "tasks of the data at once. A killed training goes on when the same command is given again.",
+        "tasks of the data at once. A killed training goes on when the same command is given again. The method "
+        "'random' trains nothing: columns on it tell what pre-training buys.",
     )
-    parser.add_argument("--method", choices=["multitask", "began"], default="multitask", help="default %(default)s")
+    methods = ["multitask", "began", "random"]
+    parser.add_argument("--method", choices=methods, default=methods[0], help="default %(default)s")
     parser.add_argument("--preset", choices=list(PRESETS), default="compact")
     parser.add_argument("--name", default="default", help="the new bundle's name")
     parser.add_argument("--output", type=Path, help="folder of the new bundle")
@@ -36,9 +38,9 @@ def add_parser(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..training import distributed
 
-    required(args, "output", "data")
+    required(args, "output", *(["data"] if args.method != "random" else []))
     distributed.start()
-    bundle = _began(args) if args.method == "began" else _multitask(args)
+    bundle = {"multitask": _multitask, "began": _began, "random": _random}[args.method](args)
     report(f"encoder written to {bundle.root}, version {bundle.version}")
     return 0
 
@@ -60,6 +62,12 @@ def _multitask(args: argparse.Namespace):
         args.teacher,
         logger_of(args),
     )
+
+
+def _random(args: argparse.Namespace):
+    from ..training.production import make_random_encoder
+
+    return make_random_encoder(args.output, args.name, args.preset, recipe_of(args), command_line(), args.force)
 
 
 def _began(args: argparse.Namespace):

@@ -77,6 +77,11 @@ def add_recipe(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--class-weight", type=float, metavar="POWER", help="0: none, 1: all classes weigh the same")
     parser.add_argument("--views", type=int, help="random views of each picture, kept on disk; 0: always new ones")
     parser.add_argument("--augment", action=argparse.BooleanOptionalAction, help="random views of the pictures")
+    parser.add_argument(
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        help="paper: train with batch normalisation, folded at last",
+    )
     parser.add_argument("--soft-labels", action=argparse.BooleanOptionalAction, help="all votes, not the winner alone")
     parser.add_argument("--seed", type=int, help="of order, weights and augmentation")
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard's logs there")

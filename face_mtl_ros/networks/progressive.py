@@ -28,7 +28,14 @@ class ProgressiveNetwork(nn.Module):
         self.columns = nn.ModuleDict()
         self.sources: dict[str, tuple[str, ...]] = {}
 
-    def add_column(self, task: str, outputs: int, sources: Sequence[str] = (), descriptor: int = 0) -> Column:
+    def add_column(
+        self,
+        task: str,
+        outputs: int,
+        sources: Sequence[str] = (),
+        descriptor: int = 0,
+        preset: Preset | None = None,
+    ) -> Column:
         """Freeze what there is and add a column that may be trained.
 
         Args:
@@ -36,6 +43,7 @@ class ProgressiveNetwork(nn.Module):
             outputs: number of labels, or an embedding's dimensions, at least 2.
             sources: earlier columns that it draws on.
             descriptor: dimensions of the foreign face descriptor that it draws on; 0 for none.
+            preset: the network's with another normalisation, for the time of training.
 
         Raises:
             ValueError: the name is malformed or taken, a source is unknown or named twice, too few outputs.
@@ -52,7 +60,7 @@ class ProgressiveNetwork(nn.Module):
         if len(set(sources)) != len(sources):
             raise ValueError(f"task '{task}' names a source twice: {list(sources)}")
         self.requires_grad_(False)
-        column = Column(self.preset, outputs, len(sources), descriptor)
+        column = Column(preset or self.preset, outputs, len(sources), descriptor)
         self.columns[task] = column
         self.sources[task] = tuple(sources)
         return column

@@ -15,10 +15,11 @@ from ..datasets.augmentation import plain
 from ..networks.began import LATENT, Discriminator, Generator
 from ..networks.presets import Preset
 from .checkpoint import load_checkpoint, save_checkpoint
-from .chunks import CHUNK
+from .chunks import chunk_size
 from .convergence import BeganHistory, LogRow, write_log, write_plot
+from .device import best_autocast, best_device
 from .interrupt import deferred_interrupt
-from .loop import TrainingError, best_autocast
+from .loop import TrainingError
 from .order import batch_indices
 from .sample_sheet import write_sheet
 from .unlabelled import UnlabelledPool
@@ -127,7 +128,7 @@ def train_began(
     torch.manual_seed(recipe.seed)
     discriminator, generator = Discriminator(preset), Generator()
     networks = nn.ModuleDict({"discriminator": discriminator, "generator": generator})
-    networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+    networks.to(best_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     networks.train()
     # Both are updated from the gradients of one step, as equation 1 has it, so one optimizer serves.
     optimizer = torch.optim.Adam(networks.parameters(), lr=recipe.learning_rate, fused=True)
@@ -181,7 +182,7 @@ def train_began(
         state.close_row(optimizer.param_groups[0]["lr"])
     if sheets:
         _show(sheets, discriminator, generator, pool, recipe, state)
-    networks.eval()
+    networks.cpu().eval()
     epochs = state.step * recipe.batch / len(pool)
     return discriminator, generator, BeganHistory(epochs, state.budgets, state.rows)
 
@@ -207,8 +208,8 @@ def backward(
     # Chunks stay in a CPU's cache. Their gradients add up to the batch's; batch statistics are those of a chunk.
     l_real = l_fake = 0.0
     discriminator.statistics_from(real=False)
-    for part in noise.split(CHUNK):
-        with best_autocast():
+    for part in noise.split(chunk_size(noise)):
+        with best_autocast(noise.device):
             fake = generator(part)
             loss = F.l1_loss(discriminator(fake).float(), fake.float()) * (len(part) / len(noise))
         loss.backward()
@@ -217,8 +218,8 @@ def backward(
         assert parameter.grad is not None
         parameter.grad.mul_(-k)
     discriminator.statistics_from(real=True)
-    for part in real.split(CHUNK):
-        with best_autocast():
+    for part in real.split(chunk_size(real)):
+        with best_autocast(real.device):
             loss = F.l1_loss(discriminator(part).float(), part) * (len(part) / len(real))
         loss.backward()
         l_real += loss.item()
@@ -246,9 +247,9 @@ def _views(
     """Half of the pictures mirrored, and the noise, by a chance of the step's own, which a resumed run repeats."""
     chance = np.random.default_rng((recipe.seed, step, 1))
     real = plain(pool.crops(indices))
-    mirrored = torch.from_numpy(chance.random(len(indices)) < 0.5)[:, None, None, None]
+    mirrored = torch.from_numpy(chance.random(len(indices)) < 0.5)[:, None, None, None].to(real.device)
     real = torch.where(mirrored, real.flip(-1), real).contiguous(memory_format=torch.channels_last)
-    return real, _noise(chance, len(indices))
+    return real, _noise(chance, len(indices)).to(real.device)
 
 
 def _noise(chance: np.random.Generator, count: int) -> torch.Tensor:
@@ -325,7 +326,7 @@ def _show(
     chance = np.random.default_rng((recipe.seed, 0, 2))
     real = plain(pool.crops(chance.choice(len(pool), SHEET_FACES, replace=len(pool) < SHEET_FACES)))
     discriminator.eval()
-    rows = [real, discriminator(real), generator(_noise(chance, SHEET_FACES))]
+    rows = [real, discriminator(real), generator(_noise(chance, SHEET_FACES).to(real.device))]
     discriminator.train()
     write_sheet(folder, state.step, rows)
     write_log(folder / "began.csv", state.rows)

@@ -42,7 +42,7 @@ def load_checkpoint(file: Path | None, signature: dict[str, Any]) -> dict[str, A
     if file is None or not file.exists():
         return None
     try:
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, map_location="cpu", weights_only=True)
         found = state.pop("signature")
     except OSError as error:
         raise CheckpointError(f"checkpoint {file} cannot be read ({error})") from error

@@ -9,11 +9,14 @@ import torch
 from torch import nn
 
 from ..networks.column import Column
+from ..networks.normalization import fold_normalization, normalised
 from ..networks.progressive import ProgressiveNetwork
+from .chunks import encode
 from .corpus import EMBEDDING, Corpus
+from .device import best_autocast, best_device
 from .distillation import distillation_loss
 from .features import LIMIT_BYTES, CachedFeatures, Frozen
-from .loop import History, best_autocast, fit
+from .loop import History, fit
 from .margin import MarginLoss
 from .pretraining import soft_cross_entropy
 from .recipe import Recipe
@@ -69,9 +72,12 @@ def train_column(
         raise ValueError(f"the encoder cannot be re-trained: the columns {list(network.columns)} were trained on it")
     torch.manual_seed(recipe.seed)
     corpus, embedding = plan.corpus, plan.task == EMBEDDING
-    column = network.add_column(plan.task, corpus.targets[plan.task].shape[1], plan.sources, corpus.foreign_dimensions)
+    built = network.preset if plan.begin else normalised(network.preset, recipe.normalize)
+    column = network.add_column(
+        plan.task, corpus.targets[plan.task].shape[1], plan.sources, corpus.foreign_dimensions, built
+    )
     if embedding:
-        column.dropout.p = 0.0  # what is dropped before a classifier is noise to a descriptor
+        column.dropout.p = 0.0  # as in the pre-training
     if plan.begin and not begin_with(column, plan.begin):
         raise ValueError(f"begin: none of its {len(plan.begin)} weights fits the column; is it of another preset?")
     trained = nn.ModuleDict({"column": column})
@@ -80,15 +86,17 @@ def train_column(
     margin = MarginLoss(corpus.targets[EMBEDDING].shape[1], int(corpus.people.max()) + 1) if embedding else None
     if margin is not None:
         trained["margin"] = margin
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+    device = best_device()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+    trained.to(device)
     network.train()
     features = _features(network, plan, recipe, corpus, recipe.augment, report)
-    weights = _class_weights(corpus.targets[plan.task], 0.0 if embedding else recipe.class_weight)
+    weights = _class_weights(corpus.targets[plan.task], 0.0 if embedding else recipe.class_weight).to(device)
 
     def loss_of(indices: np.ndarray, done: float) -> torch.Tensor:
         encoded, sources = features(indices, int(done * max(1, round(recipe.epochs))))
-        targets = corpus.targets[plan.task][indices]
-        with best_autocast():
+        targets = corpus.targets[plan.task][indices].to(device)
+        with best_autocast(device):
             outputs, _ = column(encoded, sources, corpus.described(indices))
         outputs = outputs.float()
         if margin is not None:
@@ -99,17 +107,17 @@ def train_column(
     validate = None
     if plan.validation is not None and not embedding:
         seen = _features(network, plan, recipe, plan.validation, False, report)
-        truth = plan.validation.targets[plan.task].argmax(1)
+        truth = plan.validation.targets[plan.task].argmax(1).to(device)
         validation = plan.validation
 
         def accuracy() -> dict[str, float]:
-            right = 0
+            right = torch.zeros((), dtype=torch.int64, device=device)
             for start in range(0, len(validation), VALIDATION_BATCH):
                 indices = np.arange(start, min(start + VALIDATION_BATCH, len(validation)))
-                with best_autocast():
+                with best_autocast(device):
                     logits, _ = column(*seen(indices, 0), validation.described(indices))
-                right += int((logits.argmax(1) == truth[indices]).sum())
-            return {"accuracy": right / len(validation)}
+                right += (logits.argmax(1) == truth[indices]).sum()
+            return {"accuracy": right.item() / len(validation)}
 
         validate = accuracy
 
@@ -134,7 +142,9 @@ def train_column(
         validate=validate,
         log=log,
     )
-    network.requires_grad_(False).eval()
+    network.cpu().requires_grad_(False).eval()
+    if built != network.preset:
+        fold_normalization(column)
     return column, history
 
 
@@ -155,7 +165,7 @@ def begin_with(column: Column, weights: dict[str, torch.Tensor]) -> int:
                 continue
             if target.shape == value.shape:
                 target.copy_(value)
-            elif target.ndim == 4 and target.shape[1] > value.shape[1]:
+            elif target.ndim in (2, 4) and target.shape[1] > value.shape[1]:
                 target[:, value.shape[1] :] *= 0.1
                 target[:, : value.shape[1]] = value
             else:
@@ -175,7 +185,7 @@ def _features(
     """What the column reads: from the cache where the views are few enough to keep and the frozen part is frozen."""
     frozen = Frozen(network, plan.sources, corpus, Views(augment, network.preset.shrink))
     if plan.retrain_encoder:
-        return lambda indices, epoch: (network.encoder(frozen.views(corpus.crops(indices))), [])
+        return lambda indices, epoch: (encode(network.encoder, frozen.views(corpus.crops(indices))), [])
     views = recipe.views if augment else 1
     if not views or plan.key is None:
         return frozen

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..datasets.crops import MARGIN, cache_key, load_crops
+from ..datasets.crops import MARGIN, cache_key
 from ..datasets.dataset import UNLABELLED, Dataset, DatasetError
+from .crop_pool import CropPool
 from .distillation import teacher_targets
 
 EMBEDDING = "embedding"  # the target that is a descriptor and no class
@@ -54,13 +55,11 @@ class Corpus:
                 if other.classes[task] != self.classes[task]:
                     raise DatasetError(f"'{other.name}' and '{having[0].name}' have other classes for '{task}'")
         self._datasets = list(datasets)
-        self._crops = [load_crops(dataset, MARGIN) for dataset in datasets]
         self._rows = [
             np.flatnonzero(_labels_any(dataset, tasks) if descriptors is None else np.ones(len(dataset), bool))
             for dataset in datasets
         ]
-        self._owner = np.repeat(np.arange(len(datasets)), [len(rows) for rows in self._rows])
-        self._row = np.concatenate(self._rows)
+        self._crops = CropPool(datasets, self._rows)
         self.ids = [
             dataset.ids[row] for dataset, rows in zip(datasets, self._rows, strict=True) for row in rows.tolist()
         ]
@@ -89,12 +88,11 @@ class Corpus:
             self.targets[EMBEDDING] = teacher_targets(np.concatenate(picked))
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._crops)
 
     def crops(self, indices: np.ndarray) -> torch.Tensor:
-        """uint8 (len(indices), side, side), crops with a margin for augmentation."""
-        picked = [self._crops[self._owner[i]][self._row[i]] for i in indices]
-        return torch.from_numpy(np.stack(picked))
+        """uint8 (len(indices), side, side), crops with a margin for augmentation, on the training device."""
+        return self._crops[indices]
 
     @property
     def foreign_dimensions(self) -> int:
@@ -102,8 +100,8 @@ class Corpus:
         return 0 if self._foreign is None else self._foreign.shape[1]
 
     def described(self, indices: np.ndarray) -> torch.Tensor | None:
-        """float32 (len(indices), d) of length 1, the samples by the foreign descriptor, where there is one."""
-        return None if self._foreign is None else self._foreign[indices]
+        """The samples by the foreign descriptor, where there is one: float32 (n, d) of length 1, on the device."""
+        return None if self._foreign is None else self._foreign[indices].to(self._crops.device)
 
     def _people(self) -> np.ndarray:
         people, known = [], 0

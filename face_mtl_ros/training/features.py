@@ -14,10 +14,10 @@ import torch
 
 from ..networks.progressive import ProgressiveNetwork
 from ..paths import cache_dir
-from .chunks import chunk_of
+from .chunks import encode
 from .corpus import Corpus
+from .device import best_autocast, best_device
 from .interrupt import alone
-from .loop import best_autocast
 from .views import Views
 
 LIMIT_BYTES = 24 * 2**30  # all caches together
@@ -44,8 +44,8 @@ class Frozen:
     def of_crops(self, crops: torch.Tensor) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
         """The same of crops, as networks.encoder.Encoder takes them."""
         crops = crops.to(memory_format=torch.channels_last)
-        with best_autocast():
-            encoded = torch.cat([self.network.encoder(chunk) for chunk in crops.split(chunk_of(self.network.preset))])
+        with best_autocast(crops.device):
+            encoded = encode(self.network.encoder, crops)
             activations = self.network.activations(encoded, self.sources)
         return encoded, [activations[source] for source in self.sources]
 
@@ -85,7 +85,7 @@ class CachedFeatures:
         return len(frozen.corpus) * views * sum(shape.numel() for shape in frozen.shapes()) * 2
 
     def __call__(self, indices: np.ndarray, epoch: int) -> tuple[torch.Tensor, list[list[torch.Tensor]]]:
-        rows = torch.from_numpy(self._maps[indices + self._count * (epoch % self._views)]).float()
+        rows = torch.from_numpy(self._maps[indices + self._count * (epoch % self._views)]).to(best_device()).float()
         parts = [
             part.reshape(len(indices), *shape).contiguous(memory_format=torch.channels_last)
             for part, shape in zip(rows.split(self._sizes, dim=1), self._shapes, strict=True)
@@ -111,7 +111,7 @@ class CachedFeatures:
             torch.manual_seed(start)
             encoded, sources = self._frozen(places % self._count, 0)
             parts = [encoded, *(activation for source in sources for activation in source)]
-            maps[places] = torch.cat([part.flatten(1) for part in parts], dim=1).float().numpy()
+            maps[places] = torch.cat([part.flatten(1) for part in parts], dim=1).float().cpu().numpy()
             if start // BATCH % SAVE_EVERY == SAVE_EVERY - 1:
                 maps.flush()
                 state.write_text(str(start + BATCH))

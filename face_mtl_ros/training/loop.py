@@ -127,7 +127,8 @@ class _Run:
         self.module, self.recipe, self.checkpoint, self.samples = module, recipe, checkpoint, samples
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.parameters, recipe)
-        self.average = {name: value.detach().clone() for name, value in _averaged(module).items()}
+        self.current = _averaged(module)  # the very tensors, which training changes in place
+        self.average = {name: value.detach().clone() for name, value in self.current.items()}
         self.signature = {**asdict(recipe), "samples": samples, **identity}
         budget = {"epochs": self.signature.pop("epochs"), "minutes": self.signature.pop("minutes")}
         self.history = History(budgets=[{"step": 0, **budget}])
@@ -143,7 +144,9 @@ class _Run:
             return False
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average, self.step, self.spent = state["average"], state["step"], state["spent"]
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        self.step, self.spent = state["step"], state["spent"]
         self.halvings, self.lowest, self.stagnant = state["halvings"], state["lowest"], state["stagnant"]
         self.epoch_sum, self.epoch_steps = state["epoch_sum"], state["epoch_steps"]
         budget = {key: value for key, value in self.history.budgets[0].items() if key != "step"}
@@ -187,8 +190,7 @@ class _Run:
         self.epoch_sum, self.epoch_steps = self.epoch_sum + value, self.epoch_steps + 1
         # The average follows closely at first, else it would remember the initial weights.
         decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
-        for name, current in _averaged(self.module).items():
-            self.average[name].lerp_(current.detach(), 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), list(self.current.values()), 1 - decay)
         return value
 
     def _check_finite(self, what: str, value: float, names: list[str]) -> None:
@@ -235,7 +237,7 @@ class _Run:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The averaged weights in place, in evaluation mode, for the time of a validation."""
-        current = {name: value.detach().clone() for name, value in _averaged(self.module).items()}
+        current = {name: value.detach().clone() for name, value in self.current.items()}
         training = {child: child.training for child in self.module.modules()}
         self.load_average()
         self.module.eval()
@@ -267,19 +269,14 @@ def _progress_line(run: _Run, loss: float, rate: float, done: float) -> str:
 
 
 def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    fused = parameters[0].is_cuda  # one kernel for all of them
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.learning_rate)
+        return torch.optim.Adam(parameters, lr=recipe.learning_rate, fused=fused)
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
-
-
-def best_autocast(device: str = "cpu") -> torch.autocast:
-    """bf16 where the processor has instructions for it (fp16 has none on CPUs), else no lowering of precision."""
-    has_bf16 = device != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device, torch.bfloat16, enabled=has_bf16)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
 
 
 def _cosine(progress: float, warmup: float) -> float:

@@ -24,7 +24,7 @@ class MarginLoss(nn.Module):
 
     def forward(self, descriptors: torch.Tensor, people: np.ndarray) -> torch.Tensor:
         """float (n, d) and int (n,), where below 0 a person is not known, to the weighted mean loss, a scalar."""
-        who = torch.from_numpy(people)
+        who = torch.from_numpy(people).to(descriptors.device)
         known = who >= 0
         if not known.any() or len(self.centres) < 2:
             return descriptors.sum() * 0

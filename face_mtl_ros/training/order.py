@@ -1,5 +1,7 @@
 """In which order training goes through its samples."""
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -11,5 +13,10 @@ def batch_indices(step: int, samples: int, batch: int, seed: int) -> np.ndarray:
     """
     positions = np.arange(step * batch, (step + 1) * batch)
     epochs = positions // samples
-    orders = {epoch: np.random.default_rng((seed, int(epoch))).permutation(samples) for epoch in np.unique(epochs)}
-    return np.array([orders[epoch][position % samples] for epoch, position in zip(epochs, positions, strict=True)])
+    orders = {int(epoch): _order(seed, int(epoch), samples) for epoch in np.unique(epochs)}
+    return np.array([orders[int(epoch)][position % samples] for epoch, position in zip(epochs, positions, strict=True)])
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, samples: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(samples)

@@ -7,55 +7,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..networks.column import Column
 from ..networks.encoder import Encoder
-from ..networks.layers import ConvLayer
+from ..networks.normalization import fold_normalization, normalised
 from ..networks.presets import Preset
-from ..networks.topology import column_layers, encoder_layers
-from .chunks import chunk_of
+from .chunks import encode
 from .corpus import EMBEDDING, Corpus
+from .device import best_autocast, best_device
 from .distillation import distillation_loss
-from .loop import History, best_autocast, fit
+from .loop import History, fit
 from .recipe import Recipe
 from .views import Views
 
-
-class ColumnHead(nn.Module):
-    """A column's convolutions (Table III) under a global pooling, which takes maps of any size.
-
-    A column that is trained on the finished encoder may begin with the convolutions that its task had here.
-    """
-
-    def __init__(self, preset: Preset, classes: int):
-        super().__init__()
-        plans = column_layers(preset)
-        self.layers = nn.Sequential(*(ConvLayer(plan, preset) for plan in plans))
-        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(plans[-1].outputs, classes))
-
-    def forward(self, encoded: torch.Tensor) -> torch.Tensor:
-        """float (n, channels, h, w), h and w at least 4, to float (n, classes)."""
-        return self.classifier(self.layers(encoded).mean((2, 3)))
-
-
-class DescriptorHead(nn.Module):
-    """What imitates the teacher's descriptor from the encoder's map: light, for every sample passes it."""
-
-    def __init__(self, channels: int, outputs: int, width: int = 192):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(2),  # a face's quarters: where a feature lies tells people apart
-            nn.Flatten(),
-            nn.Linear(4 * width, outputs),
-        )
-
-    def forward(self, encoded: torch.Tensor) -> torch.Tensor:
-        """float (n, channels, h, w), h and w at least 8, to float (n, outputs)."""
-        return self.layers(encoded)
+GPU_MULTIPLE = 16
 
 
 def pretrain_multitask(
@@ -66,7 +30,7 @@ def pretrain_multitask(
     report: Callable[[str], None] = print,
     start: dict[str, dict[str, torch.Tensor]] | None = None,
     log: Callable[[int, dict[str, float]], None] | None = None,
-) -> tuple[Encoder, dict[str, nn.Module], History]:
+) -> tuple[Encoder, dict[str, Column], History]:
     """Train an encoder on all tasks of the corpus at once, and on the teacher's descriptors where it has them.
 
     Args:
@@ -74,27 +38,28 @@ def pretrain_multitask(
             which are taken where they fit.
 
     Returns:
-        The encoder and the heads of all tasks, in evaluation mode, and how `fit` trained them.
+        The encoder and a column without sources of each task, in evaluation mode, and how `fit` trained them.
     """
     torch.manual_seed(recipe.seed)
-    encoder = Encoder(preset)
-    heads: dict[str, nn.Module] = {task: ColumnHead(preset, len(c)) for task, c in corpus.classes.items()}
-    if EMBEDDING in corpus.targets:
-        outputs = corpus.targets[EMBEDDING].shape[1]
-        heads[EMBEDDING] = DescriptorHead(encoder_layers(preset)[-1].outputs, outputs)
+    built = preset if start else normalised(preset, recipe.normalize)
+    encoder = Encoder(built)
+    heads = {task: Column(built, targets.shape[1]) for task, targets in corpus.targets.items()}
+    if EMBEDDING in heads:
+        heads[EMBEDDING].dropout.p = 0.0  # what is dropped before a classifier is noise to a descriptor
     for name, weights in (start or {}).items():
         part = {"encoder": encoder, **heads}.get(name)
         if part is not None and (name == "encoder" or _fits(part, weights)):
             part.load_state_dict(weights)
     module = nn.ModuleDict({"encoder": encoder, "heads": nn.ModuleDict(heads)})
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+    device = best_device()
+    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     module.train()
     views = Views(recipe.augment, preset.shrink)
 
     def loss_of(indices, done: float) -> torch.Tensor:
         crops = views(corpus.crops(indices)).to(memory_format=torch.channels_last)
-        with best_autocast():
-            encoded = torch.cat([encoder(part) for part in crops.split(chunk_of(preset))])
+        with best_autocast(device):
+            encoded = encode(encoder, crops)
         losses = [_head_loss(task, head, encoded, corpus.targets[task][indices]) for task, head in heads.items()]
         return sum(losses, start=encoded.new_zeros(())) / len(indices)
 
@@ -109,7 +74,9 @@ def pretrain_multitask(
         identity={"preset": preset.name, "tasks": sorted(heads)},
         log=log,
     )
-    module.eval()
+    module.cpu().eval()
+    if built != preset:
+        fold_normalization(module)
     return encoder, heads, history
 
 
@@ -120,13 +87,20 @@ def _fits(part: nn.Module, weights: dict[str, torch.Tensor]) -> bool:
 
 def _head_loss(task: str, head: nn.Module, encoded: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Summed loss of the samples that have a target for the task; only those pass through the head."""
-    having = targets.abs().sum(1) > 0
-    if having.sum() < 2:  # batch statistics need two
+    rows = targets.abs().sum(1).nonzero()[:, 0]
+    if len(rows) < 2:  # batch statistics need two
         return encoded.sum() * 0
-    with best_autocast():
-        outputs = head(encoded[having])
+    passing = encoded if len(rows) == len(encoded) else encoded[_padded(rows, encoded.device)]
+    with best_autocast(encoded.device):
+        outputs, _ = head(passing)
     loss_of = distillation_loss if task == EMBEDDING else soft_cross_entropy
-    return loss_of(outputs.float(), targets[having]).sum()
+    return loss_of(outputs[: len(rows)].float(), targets[rows].to(encoded.device)).sum()
+
+
+def _padded(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On a GPU some rows once more, up to a multiple of 16: cuDNN plans every number of samples anew."""
+    surplus = -len(rows) % GPU_MULTIPLE if device.type == "cuda" else 0
+    return torch.cat([rows, rows[torch.arange(surplus) % len(rows)]]).to(device)
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ from ..bundle.manifest import ColumnRecord, EncoderRecord, Manifest, Preprocessi
 from ..bundle.network import build_network, to_numpy
 from ..datasets.dataset import Dataset, check_classes
 from ..datasets.labels import AGE_VALUES, AGES
+from ..networks.encoder import Encoder
 from ..networks.presets import get_preset
 from ..runtime.descriptor import Descriptor, load_descriptor, load_descriptors
 from ..runtime.predictor import Predictor
@@ -27,6 +28,7 @@ from .corpus import EMBEDDING, IDENTITY, Corpus
 from .descriptors import dataset_descriptors
 from .evaluation import evaluate_groups, mean_and_error
 from .identity import recognise_strangers
+from .loop import History
 from .pretraining import pretrain_multitask, tasks_of
 from .provenance import checkpoint_file, provenance
 from .recipe import Recipe
@@ -68,9 +70,10 @@ def make_encoder(
         TrainingError, CheckpointError, OSError: see training.loop.fit.
     """
     refuse_to_replace(output, force)
-    weights = None
+    weights, begun_from = None, None
     if start is not None:
         older = load_bundle(start)
+        begun_from = older.manifest.encoder.provenance
         if older.manifest.preset != preset:
             raise ValueError(f"{start} is of the preset '{older.manifest.preset}', not '{preset}': pass --preset")
         weights = {"encoder": build_network(older).encoder.state_dict()}
@@ -84,13 +87,27 @@ def make_encoder(
     if distributed.rank() == 0:
         record = EncoderRecord(
             file=write_tensors(output, "encoder.safetensors", to_numpy(encoder)),
-            provenance=provenance(datasets, recipe, history, command),
+            provenance=provenance(datasets, recipe, history, command, begun_from),
         )
         for task, head in heads.items():
             write_tensors(output, f"heads/{task}.safetensors", to_numpy(head))
         write_manifest(output, new_manifest(name, preset, record))
         checkpoint.unlink(missing_ok=True)
     return distributed.of_first(lambda: load_bundle(output))
+
+
+def make_random_encoder(
+    output: Path, name: str, preset: str, recipe: Recipe, command: str, force: bool = False
+) -> Bundle:
+    """Write an untrained encoder as a bundle without columns: the baseline of what pre-training buys."""
+    refuse_to_replace(output, force)
+    torch.manual_seed(recipe.seed)
+    record = EncoderRecord(
+        file=write_tensors(output, "encoder.safetensors", to_numpy(Encoder(get_preset(preset)))),
+        provenance=provenance([], recipe, History(), command),
+    )
+    write_manifest(output, new_manifest(name, preset, record))
+    return load_bundle(output)
 
 
 def refuse_to_replace(output: Path, force: bool) -> None:
@@ -211,14 +228,14 @@ def _write_column(root: Path, output: Path, order: ColumnOrder, bundle: Bundle, 
     elif output != root:
         _copy_files(bundle, root, output)
     manifest = load_bundle(root).manifest if output == root else first.base.manifest
-    older = {column.task: column.file.path for column in manifest.columns}.get(order.task)
+    older = {column.task: column.file.paths for column in manifest.columns}.get(order.task, [])
     path = _path(order.task)
-    if older is not None:  # beside the older file, which the manifest goes on to name until the new one is whole
+    if older:  # beside the older file, which the manifest goes on to name until the new one is whole
         path = f"columns/{order.task}-{describe_tensors(path, first.weights).sha256[:8]}.safetensors"
     record = record.model_copy(update={"file": write_tensors(output, path, first.weights)})
     write_manifest(output, with_column(manifest, record))
-    if older is not None and older != path:
-        (output / older).unlink()
+    for replaced in set(older) - {path}:
+        (output / replaced).unlink()
 
 
 def _train(
@@ -325,7 +342,7 @@ def _predictor(bundle: Bundle, record: ColumnRecord, weights: Tensors, foreign: 
     columns = {**bundle.columns, record.task: weights}
     grown = replace(bundle, manifest=with_column(bundle.manifest, record), columns=columns)
     needed = {name: foreign[name] for name in grown.manifest.descriptors}
-    return Predictor(grown, TorchEngine(grown, "cpu"), needed)
+    return Predictor(grown, TorchEngine(grown, "auto", "fp32"), needed)
 
 
 def _describe(
@@ -384,5 +401,5 @@ def _read_begin(file: Path | None) -> dict[str, torch.Tensor]:
 
 def _copy_files(bundle: Bundle, root: Path, output: Path) -> None:
     """Give a new bundle the encoder's and the older columns' files."""
-    for file in (bundle.manifest.encoder.file, *(column.file for column in bundle.manifest.columns)):
-        write_atomically(output / file.path, (root / file.path).read_bytes())
+    for path in (path for record in bundle.manifest.weights for path in record.paths):
+        write_atomically(output / path, (root / path).read_bytes())

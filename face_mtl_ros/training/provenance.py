@@ -26,12 +26,15 @@ TERMS = {
 }
 
 
-def provenance(datasets: Sequence[Dataset], recipe: Any, history: Any, command: str) -> Provenance:
+def provenance(
+    datasets: Sequence[Dataset], recipe: Any, history: Any, command: str, begun_from: Provenance | None = None
+) -> Provenance:
     """The record of a training that has just ended.
 
     Args:
         recipe: a dataclass with a seed.
         history: what the training returned: epochs really done, and the budgets that it ran under.
+        begun_from: the record of the weights that it began with, if they were trained.
     """
     terms = dict.fromkeys(TERMS[dataset.name] for dataset in datasets if dataset.name in TERMS)
     return Provenance(
@@ -43,7 +46,9 @@ def provenance(datasets: Sequence[Dataset], recipe: Any, history: Any, command: 
         epochs=round(history.epochs, 3),
         samples={f"{dataset.name}/{dataset.split}": len(dataset) for dataset in datasets},
         recipe={**asdict(recipe), "budgets": history.budgets},
+        validation=getattr(history, "validation", []),
         terms="; ".join(terms),
+        begun_from=begun_from,
     )
 
 

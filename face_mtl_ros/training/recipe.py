@@ -26,6 +26,8 @@ class Recipe:
         class_weight: each class weighs (mean count / its count) to this power; 0 weighs all samples alike, 1 all
             classes.
         augment: show a random view of each picture, else the picture itself.
+        normalize: train layers of a preset without normalisation, such as `paper`'s, with a batch normalisation, and
+            fold it into them at the end; without one 37 layers hardly learn. Not where they begin with other weights.
         views: with a frozen encoder, how many random views of a picture are passed through it, once, and kept on disk;
             0 passes a new view at every step.
         seed: of the samples' order, the initial weights and the augmentation.
@@ -44,6 +46,7 @@ class Recipe:
     soft_labels: bool = True
     class_weight: float = 0.0
     augment: bool = True
+    normalize: bool = True
     views: int = 0
     seed: int = 0
 
@@ -79,5 +82,6 @@ PAPER = Recipe(
     smoothing=0.0,
     soft_labels=False,
     augment=False,
+    normalize=False,
 )
 RECIPES = {"paper": PAPER, "best": Recipe()}

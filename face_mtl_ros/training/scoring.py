@@ -15,6 +15,7 @@ from .embedding_protocol import embedding_protocol
 from .evaluation import Evaluation, evaluate
 
 BATCH = 8  # pictures at once: so few that their maps stay in a CPU's cache
+GPU_BATCH = 32
 Progress = Callable[[int, int], None]  # pictures done, and of how many
 
 
@@ -147,11 +148,12 @@ def _labelled(predictor: Predictor, task: str, dataset: Dataset) -> tuple[np.nda
 def _batches(
     predictor: Predictor, dataset: Dataset, rows: np.ndarray, progress: Progress | None = None
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Crops, uint8 (up to 8, 128, 128), and their faces by the foreign descriptors that the predictor needs."""
+    """Crops, uint8 (up to 32, 128, 128), and their faces by the foreign descriptors that the predictor needs."""
     described = {name: dataset_descriptors(dataset, found) for name, found in predictor.descriptors.items()}
     crops, window = load_crops(dataset), slice(MARGIN, MARGIN + CROP_SIZE)
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
+    batch = GPU_BATCH if predictor.engine.device.startswith("cuda") else BATCH
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
         yield crops[part, window, window], {name: vectors[part] for name, vectors in described.items()}
         if progress:
-            progress(min(start + BATCH, len(rows)), len(rows))
+            progress(min(start + batch, len(rows)), len(rows))

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..datasets.crops import MARGIN, load_crops
 from ..datasets.dataset import Dataset, DatasetError
+from .crop_pool import CropPool
 
 
 class UnlabelledPool:
@@ -22,16 +22,12 @@ class UnlabelledPool:
     def __init__(self, datasets: Sequence[Dataset]):
         if not any(len(dataset) for dataset in datasets):
             raise DatasetError(f"no picture to train on in {[f'{d.name}/{d.split}' for d in datasets]}")
-        self._crops = [load_crops(dataset, MARGIN) for dataset in datasets]
+        self._crops = CropPool(datasets, [np.arange(len(dataset)) for dataset in datasets])
         self.ids = [id for dataset in datasets for id in dataset.ids]
-        self._ends = np.cumsum([len(dataset) for dataset in datasets])
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def crops(self, indices: np.ndarray) -> torch.Tensor:
-        """uint8 (len(indices), 160, 160), crops with their margin."""
-        owners = np.searchsorted(self._ends, indices, side="right")
-        return torch.from_numpy(
-            np.stack([self._crops[o][i - self._ends[o]] for o, i in zip(owners, indices, strict=True)])
-        )
+        """uint8 (len(indices), 160, 160), crops with their margin, on the training device."""
+        return self._crops[indices]
