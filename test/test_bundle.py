@@ -62,8 +62,8 @@ def test_a_missing_file_is_named(root):
 
 
 def test_a_newer_format_asks_for_an_upgrade(root):
-    change(root, format_version=2)
-    with pytest.raises(BundleError, match="format version 2.*upgrade"):
+    change(root, format_version=3)
+    with pytest.raises(BundleError, match="format version 3.*reads up to 2: upgrade"):
         load_bundle(root)
 
 

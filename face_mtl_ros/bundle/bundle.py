@@ -1,4 +1,7 @@
-"""A trained model on disk: a folder with manifest.json, encoder.safetensors and columns/<task>.safetensors."""
+"""A trained model on disk: a folder with manifest.json, encoder.safetensors and columns/<task>.safetensors.
+
+Weights may be kept in float16 and split over several files (bundle.convert); what is read is float32 nonetheless.
+"""
 
 import hashlib
 import json
@@ -11,7 +14,7 @@ from pydantic import ValidationError
 from ..networks.presets import PRESETS, Preset
 from ..networks.shapes import Shapes, column_shapes, encoder_shapes
 from .files import BundleError, read_tensors, write_atomically
-from .manifest import FORMAT_VERSION, ColumnRecord, Manifest
+from .manifest import FORMAT_VERSION, ColumnRecord, FileRecord, Manifest
 
 MANIFEST = "manifest.json"
 PROTOTYPES = "prototypes"  # the tensor of an identity column that holds each person's mean embedding
@@ -52,7 +55,7 @@ def load_bundle(root: Path) -> Bundle:
     manifest = parse_manifest(root / MANIFEST, data)
     preset = PRESETS[manifest.preset]
     encoder = read_tensors(root, manifest.encoder.file)
-    _check_tensors(root / manifest.encoder.file.path, encoder, encoder_shapes(preset))
+    _check_tensors(_where(root, manifest.encoder.file), encoder, encoder_shapes(preset))
     columns = {}
     for column in manifest.columns:
         columns[column.task] = read_tensors(root, column.file)
@@ -62,7 +65,7 @@ def load_bundle(root: Path) -> Bundle:
             if embedding is None:
                 raise BundleError(f"{root / MANIFEST}: '{column.task}' compares embeddings, and no column makes any")
             expected |= {PROTOTYPES: (len(column.labels), embedding.outputs)}
-        _check_tensors(root / column.file.path, columns[column.task], expected)
+        _check_tensors(_where(root, column.file), columns[column.task], expected)
     version = f"{manifest.name}-{hashlib.sha256(data).hexdigest()[:12]}"
     return Bundle(root, manifest, version, encoder, columns)
 
@@ -122,7 +125,13 @@ def _read_manifest(root: Path) -> bytes:
         raise BundleError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _check_tensors(file: Path, tensors: Tensors, expected: Shapes) -> None:
+def _where(root: Path, record: FileRecord) -> str:
+    """The weights' file, or first and last shard, for an error."""
+    first, last = record.paths[0], record.paths[-1]
+    return f"{root / first}" + (f" to {last}" if last != first else "")
+
+
+def _check_tensors(file: str, tensors: Tensors, expected: Shapes) -> None:
     """The names, shapes and types that the manifest's preset, labels and sources call for."""
     if missing := expected.keys() - tensors.keys():
         raise BundleError(f"{file} lacks the tensor '{min(missing)}' that its preset has")

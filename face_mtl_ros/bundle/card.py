@@ -30,7 +30,9 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     yield ""
     yield "| part | sources | labels | temperature | trained by | epochs | seed |"
     yield "|---|---|---|---|---|---|---|"
-    yield f"| encoder | | | | {_made(manifest.encoder.provenance)} |"
+    for part, made_by in _parts(bundle):
+        if part.startswith("encoder"):
+            yield f"| {part} | | | | {_made(made_by)} |"
     for column in manifest.columns:
         labels = ", ".join(column.labels) if len(column.labels) <= 10 else f"{len(column.labels)} people"
         labels = f"{column.dimensions} dimensions" if column.kind == "embedding" else labels
@@ -59,6 +61,10 @@ def _lines(bundle: Bundle) -> Iterator[str]:
 
 def _parts(bundle: Bundle) -> Iterator[tuple[str, Provenance]]:
     yield "encoder", bundle.manifest.encoder.provenance
+    earlier = bundle.manifest.encoder.provenance.begun_from
+    while earlier:
+        yield "encoder, earlier", earlier
+        earlier = earlier.begun_from
     for column in bundle.manifest.columns:
         yield column.task, column.provenance
 

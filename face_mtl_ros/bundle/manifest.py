@@ -1,6 +1,8 @@
 """manifest.json: what a bundle holds, validated."""
 
+import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
@@ -8,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..networks.presets import PRESETS
 
-FORMAT_VERSION: Final = 1
-# Format 1 has one framing, as it has one size and one normalization. vision.alignment cuts by it; a test compares the
+# 1: each part's weights are one file of float32. 2: they may be float16, and split over several files.
+FORMAT_VERSION: Final = 2
+# There is one framing, as it has one size and one normalization. vision.alignment cuts by it; a test compares the
 # two, for nothing here may import vision.
 TEMPLATE: Final = ((0.305, 0.375), (0.695, 0.375), (0.5, 0.575), (0.342, 0.755), (0.658, 0.755))
 
@@ -22,8 +25,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FileRecord(_Strict):
-    """One weight file: where it lies in the bundle and what its bytes are."""
+class WeightFile(_Strict):
+    """One file: where it lies in the bundle and what its bytes are."""
 
     path: str
     sha256: Sha256
@@ -38,6 +41,41 @@ class FileRecord(_Strict):
         return path
 
 
+class FileRecord(WeightFile):
+    """The weights of the encoder or of a column: one file, or several shards with whole tensors in each.
+
+    Where there are shards, `path` is the name that a whole file would have, `bytes` the sum of theirs, and `sha256`
+    the sha256 over the text of theirs in order, so that it changes as any of the weights does.
+    """
+
+    dtype: Literal["float16"] | None = Field(default=None, description="of the matrices in the file; None: float32")
+    shards: list[WeightFile] | None = Field(default=None, min_length=2)
+
+    @model_validator(mode="after")
+    def _sums_up_its_shards(self) -> "FileRecord":
+        if self.shards and (self.sha256, self.bytes) != (
+            combined_sha256(self.shards),
+            sum(s.bytes for s in self.shards),
+        ):
+            raise ValueError(f"'{self.path}' has another sha256 or size than its {len(self.shards)} shards make up")
+        return self
+
+    @property
+    def files(self) -> list[WeightFile]:
+        """The files on disk."""
+        return self.shards or [self]
+
+    @property
+    def paths(self) -> list[str]:
+        """Where in the bundle the files lie."""
+        return [file.path for file in self.files]
+
+
+def combined_sha256(shards: Sequence[WeightFile]) -> str:
+    """What FileRecord.sha256 is for these shards."""
+    return hashlib.sha256("".join(shard.sha256 for shard in shards).encode()).hexdigest()
+
+
 class Provenance(_Strict):
     """How weights came to be, enough to make them again."""
 
@@ -49,7 +87,9 @@ class Provenance(_Strict):
     epochs: float
     samples: dict[str, int] = Field(description="dataset and split to number of pictures")
     recipe: dict[str, Any] = Field(default_factory=dict)
+    validation: list[dict[str, float]] = Field(default_factory=list, description="figures after each epoch, if any")
     terms: str = ""
+    begun_from: "Provenance | None" = Field(default=None, description="how the weights that it began with came to be")
 
 
 class Preprocessing(_Strict):
@@ -185,7 +225,7 @@ class EncoderRecord(_Strict):
 class Manifest(_Strict):
     """The whole of manifest.json."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1, 2] = 1
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     preset: str
     preprocessing: Preprocessing
@@ -219,6 +259,11 @@ class Manifest(_Strict):
                     f"task '{column.task}' draws on another '{column.descriptor.name}' than a column before"
                 )
         return self
+
+    @property
+    def weights(self) -> list[FileRecord]:
+        """The encoder's record and the columns', in order."""
+        return [self.encoder.file, *(column.file for column in self.columns)]
 
     @property
     def descriptors(self) -> dict[str, DescriptorRecord]:
