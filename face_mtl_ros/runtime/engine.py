@@ -18,7 +18,7 @@ class Engine(Protocol):
     """Runs the encoder and all columns of one bundle.
 
     Attributes:
-        name: "openvino" or "torch".
+        name: "tensorrt", "openvino" or "torch".
         device: what it runs on, in the engine's words.
         precision: "fp32", "bf16" or "fp16".
     """

@@ -2,15 +2,22 @@
 
 import importlib.util
 import logging
+from collections.abc import Callable
 
 from ..bundle.bundle import Bundle
 from .engine import Engine, EngineError
 from .openvino_engine import OpenVinoEngine
+from .tensorrt_engine import TensorRtEngine, why_not
 from .torch_engine import TorchEngine
 
 logger = logging.getLogger(__name__)
 
-ENGINES = ("auto", "openvino", "torch")
+MAKERS: dict[str, Callable[[Bundle, str, str, int], Engine]] = {
+    "tensorrt": TensorRtEngine,
+    "openvino": OpenVinoEngine,
+    "torch": TorchEngine,
+}
+ENGINES = ("auto", *MAKERS)
 
 
 def make_engine(
@@ -19,7 +26,9 @@ def make_engine(
     """Compile a bundle.
 
     Args:
-        name: "openvino", "torch", or "auto": OpenVINO where it is installed, else torch.
+        name: one of ENGINES. "auto" takes TensorRT where it and an NVIDIA GPU are there and run the bundle, else
+            OpenVINO where it is installed, else torch; with a CUDA device TensorRT or torch, with any other never
+            TensorRT. The log says which and why.
         device, precision: as the engine takes them.
         threads: at most so many CPU threads; 0 leaves it to the engine. For torch they are the whole process's.
 
@@ -30,15 +39,38 @@ def make_engine(
         raise EngineError(f"engine '{name}' is unknown; choose one of {', '.join(ENGINES)}")
     if not bundle.manifest.columns:
         raise EngineError(f"{bundle.root} has an encoder and no column yet; train one: face-mtl train")
-    chosen = name
+    why = ""
     if name == "auto":
-        chosen = "openvino" if importlib.util.find_spec("openvino") else "torch"
-    if chosen == "openvino":
-        engine: Engine = OpenVinoEngine(bundle, device, precision, threads)
-    else:
-        engine = TorchEngine(bundle, device, precision, threads)
-    why = (
-        " (auto: openvino is " + ("installed)" if chosen == "openvino" else "not installed)") if name == "auto" else ""
+        name, why = _choose(device)
+        if name == "tensorrt":
+            try:
+                return _made(TensorRtEngine(bundle, device, precision, threads), why)
+            except EngineError as error:
+                logger.warning("engine tensorrt is not taken: %s", error)
+                name, why = _without_tensorrt(device, "tensorrt does not run the model here")
+    return _made(MAKERS[name](bundle, device, precision, threads), why)
+
+
+def _choose(device: str) -> tuple[str, str]:
+    """The engine's name, and why it is taken."""
+    if device != "auto" and not device.startswith("cuda"):
+        return _without_tensorrt(device, f"device is {device}")
+    reason = why_not(device)
+    if reason is None:
+        return "tensorrt", "it and an NVIDIA GPU are there"
+    return _without_tensorrt(device, reason)
+
+
+def _without_tensorrt(device: str, reason: str) -> tuple[str, str]:
+    if device.startswith("cuda"):
+        return "torch", f"{reason}; device is {device}"
+    if importlib.util.find_spec("openvino"):
+        return "openvino", f"{reason}; openvino is installed"
+    return "torch", f"{reason}; openvino is not installed"
+
+
+def _made(engine: Engine, why: str) -> Engine:
+    logger.info(
+        "engine %s on %s in %s%s", engine.name, engine.device, engine.precision, f" (auto: {why})" if why else ""
     )
-    logger.info("engine %s on %s in %s%s", engine.name, engine.device, engine.precision, why)
     return engine

@@ -1,4 +1,4 @@
-"""The bundle in eager torch: the reference that the compiled engines are compared with, and CUDA without a compiler."""
+"""The bundle in torch: on a CPU the reference for the compiled engines, on CUDA an engine that needs no compiler."""
 
 import re
 from collections.abc import Mapping
@@ -6,13 +6,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..bundle.bundle import Bundle
+from ..networks.topology import INPUT_SIZE
 from .engine import EMBEDDING, EngineError, check_descriptors
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+CROPS = "/crops"  # the input beside the descriptors, whose names have no slash
 
 
 class TorchEngine:
     """See runtime.engine.Engine.
+
+    On a CPU eagerly; on CUDA as CUDA graphs (runtime.cuda_graphs), batch normalisation folded into the convolutions.
 
     Args:
         bundle: what to run.
@@ -32,6 +36,7 @@ class TorchEngine:
             import torch
 
             from ..bundle.network import build_network
+            from ..networks.normalization import fold_normalization
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
@@ -57,18 +62,33 @@ class TorchEngine:
         self._torch = torch
         self._manifest = bundle.manifest
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        network = build_network(bundle).to(device, self._dtype)
+        network = build_network(bundle)
+        if device != "cpu":
+            fold_normalization(network)
+        network = network.to(device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+        self._graphs = None
+        if device != "cpu":
+            from .cuda_graphs import CudaGraphs
+
+            shapes: dict[str, tuple[int, ...]] = {CROPS: (1, INPUT_SIZE, INPUT_SIZE)}
+            shapes |= {name: (record.dimensions,) for name, record in self._manifest.descriptors.items()}
+            self._graphs = CudaGraphs(self._forward, shapes, device)
 
     def run(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         given = check_descriptors(self._manifest.descriptors, descriptors, len(crops))
+        inputs = {CROPS: np.ascontiguousarray(crops, np.float32), **given}
+        if self._graphs is not None and len(crops):
+            return self._graphs.run(inputs)
         with self._torch.inference_mode():
-            vectors = {name: self._tensor(values) for name, values in given.items()}
-            columns = self._manifest.columns
-            described = {column.task: vectors[column.descriptor.name] for column in columns if column.descriptor}
-            encoded = self._network.encoder(self._tensor(crops))
-            outputs = {**self._network.run_columns(encoded, None, described), EMBEDDING: encoded.mean((2, 3))}
+            tensors = {name: self._torch.from_numpy(values).to(self.device) for name, values in inputs.items()}
+            outputs = self._forward(tensors)
             return {name: values.float().cpu().numpy() for name, values in outputs.items()}
 
-    def _tensor(self, values: np.ndarray):
-        return self._torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self.device, self._dtype)
+    def _forward(self, inputs):
+        """Tensors by name, float32 (n, ...) on the device, to the outputs in the engine's precision."""
+        reduced = {name: values.to(self._dtype) for name, values in inputs.items()}
+        columns = self._manifest.columns
+        described = {column.task: reduced[column.descriptor.name] for column in columns if column.descriptor}
+        encoded = self._network.encoder(reduced[CROPS])
+        return {**self._network.run_columns(encoded, None, described), EMBEDDING: encoded.mean((2, 3))}
