@@ -21,7 +21,21 @@ class UsageError(ValueError):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from . import analyze, bench, datasets, descriptor, detector, doctor, evaluate, models, pretrain, search, train
+    from . import (
+        analyze,
+        bench,
+        datasets,
+        descriptor,
+        detector,
+        doctor,
+        evaluate,
+        export,
+        models,
+        pretrain,
+        samples,
+        search,
+        train,
+    )
 
     parser = argparse.ArgumentParser(
         prog="face-mtl", description="Read faces, and train, measure and manage the models that do."
@@ -33,8 +47,10 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_parser(commands)
     search.add_parser(commands)
     evaluate.add_parser(commands)
+    export.add_parser(commands)
     datasets.add_parser(commands)
     models.add_parsers(commands)
+    samples.add_parser(commands)
     bench.add_parser(commands)
     descriptor.add_parser(commands)
     detector.add_parser(commands)
