@@ -1,7 +1,7 @@
 """FaceAnalyzer: an image in, faces with their attributes out. No ROS."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,14 @@ import numpy as np
 from .bundle.bundle import load_bundle
 from .bundle.locate import DEFAULT_MODEL, locate_bundle
 from .bundle.manifest import ColumnRecord
+from .bundle.shared import same_descriptors, shared_tasks
 from .runtime.descriptor import load_descriptors
 from .runtime.engines import make_engine
 from .runtime.predictor import Predictor
 from .vision.alignment import CROP_SIZE, align
 from .vision.detection import Detection
 from .vision.detectors import make_detector
-from .vision.smoothing import ProbabilitySmoother
+from .vision.smoothing import NameAgreement, ProbabilitySmoother
 from .vision.tracking import Track, Tracker
 
 UNKNOWN = "unknown"  # what an open-set identity column calls a stranger
@@ -29,7 +30,8 @@ class Attribute:
 
     Attributes:
         task: the column's name.
-        label: the most probable label, or UNKNOWN where an open-set identity column knows nobody like the face.
+        label: the most probable label. Of an identity column UNKNOWN where its open set knows nobody like the face, and
+            of a stream the label on which several frames of the face agree, UNKNOWN until they do.
         confidence: the label's probability; 0 for UNKNOWN, which has none.
         labels: all labels.
         probabilities: float32 (len(labels),), summing to 1.
@@ -78,8 +80,12 @@ class Face:
 class FaceAnalyzer:
     """Finds the faces of pictures or of a camera stream and reads them, all faces of an image in one batch.
 
-    Not thread-safe, but for the assignment of `predictor`, `max_faces`, `descriptor_every`, `smoother.time_constant_s`
-    and `tracker.max_age_s`, which take effect at the next image.
+    Not thread-safe, but for the assignment of `predictor`, `max_faces`, `descriptor_every`, `tracker.max_age_s` and the
+    attributes of `smoother` and of `naming` (NameAgreement: when a tracked face is named), which take effect at the
+    next image.
+
+    Faces keep their ids when `predictor` is exchanged; what was averaged and agreed of them goes on in the columns that
+    both models share unchanged, and begins anew in the others.
 
     Args:
         model: a bundle's folder or name.
@@ -120,6 +126,7 @@ class FaceAnalyzer:
         self.detector = make_detector(detector, min_face=min_face)
         self.tracker = Tracker(max_age_s=max_age_s)
         self.smoother = ProbabilitySmoother(smoothing_s)
+        self.naming = NameAgreement()
         self.reads_per_frame = reads_per_frame
         self.descriptor_every = descriptor_every
         self._readings: dict[str, _Reading] = {}  # the latest of each tracked face, in the order of reading
@@ -172,13 +179,11 @@ class FaceAnalyzer:
         max_faces = self.max_faces  # read once: another thread may set it
         tracks = [track for track in self.tracker.update(_largest(found, max_faces), stamp) if not track.predicted]
         predictor = self.predictor  # read once: another thread may assign a new one
-        if predictor is not self._read_by:  # another model's labels must not enter the means
-            self.smoother.forget(())
-            self._readings.clear()
-            self._described.clear()
-            self._read_by = predictor
+        if predictor is not self._read_by:
+            self._forget_other_columns(predictor)
         alive = {track.face_id for track in self.tracker.tracks}
         self.smoother.forget(alive)
+        self.naming.forget(alive)
         self._readings = {face_id: reading for face_id, reading in self._readings.items() if face_id in alive}
         self._described = {face_id: found for face_id, found in self._described.items() if face_id in alive}
         stages.lap("track")
@@ -192,12 +197,23 @@ class FaceAnalyzer:
         self._read(predictor, ids, crops, stamp)
         readings = [self._readings[face_id] for face_id in ids]
         columns = predictor.bundle.manifest.columns
-        attributes = [_attributes(columns, reading.probabilities, reading.known) for reading in readings]
+        attributes = [_attributes(columns, reading.probabilities, reading.names) for reading in readings]
         embeddings = [reading.embedding for reading in readings]
         stages.lap("infer")
         self.stage_ms = stages.ms
         faces = [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, embeddings, strict=True)]
         return faces, predictor.bundle.version
+
+    def _forget_other_columns(self, predictor: Predictor) -> None:
+        """Another model came: another column's labels must not enter the means, and what both share goes on."""
+        before, after = self._read_by.bundle.manifest, predictor.bundle.manifest
+        shared = shared_tasks(before, after)
+        self.smoother.forget_tasks(shared | {_known(task) for task in shared})
+        self.naming.forget_tasks(shared)
+        self._readings.clear()
+        if not same_descriptors(before, after):
+            self._described.clear()
+        self._read_by = predictor
 
     def _describe(self, predictor: Predictor, image: np.ndarray, tracks: Sequence[Track]) -> None:
         """Describe the new faces by the foreign descriptors, and of those whose turn it is the one described first."""
@@ -229,13 +245,20 @@ class FaceAnalyzer:
         def mean(face_id: str, name: str, value: np.ndarray) -> np.ndarray:
             return self.smoother.update(face_id, name, value, stamp)
 
+        identities = [column.task for column in predictor.bundle.manifest.columns if column.kind == "identity"]
         for row, i in enumerate(chosen):
             means = {task: mean(ids[i], task, rows[row]) for task, rows in read.probabilities.items()}
+            # A frame names nobody by chance: its own score and the mean of the face's must both be above the threshold.
             known = {
-                task: float(mean(ids[i], f"{task}/known", rows[row : row + 1])[0]) for task, rows in read.known.items()
+                task: bool(mean(ids[i], _known(task), rows[row : row + 1])[0] > 0 and rows[row] > 0)
+                for task, rows in read.known.items()
+            }
+            names = {
+                task: self.naming.update(ids[i], task, read.probabilities[task][row], known.get(task, True), stamp)
+                for task in identities
             }
             self._readings.pop(ids[i], None)  # what is put in anew comes last
-            self._readings[ids[i]] = _Reading(means, known, read.embeddings[row])
+            self._readings[ids[i]] = _Reading(means, names, read.embeddings[row])
 
     def read_crops(self, crops: np.ndarray) -> tuple[list[tuple[Attribute, ...]], np.ndarray]:
         """Read aligned crops, uint8 (n, 128, 128), without detection: attributes and embedding of each.
@@ -247,10 +270,10 @@ class FaceAnalyzer:
 
 @dataclass(frozen=True, eq=False)
 class _Reading:
-    """What was last read of a tracked face: smoothed probabilities and open-set scores by task, and the embedding."""
+    """What was last read of a tracked face: smoothed probabilities by task, the label agreed by identity, embedding."""
 
     probabilities: dict[str, np.ndarray]
-    known: dict[str, float]
+    names: dict[str, int | None]
     embedding: np.ndarray
 
 
@@ -293,7 +316,7 @@ def _read(
         _attributes(
             predictor.bundle.manifest.columns,
             {task: rows[i] for task, rows in read.probabilities.items()},
-            {task: float(rows[i]) for task, rows in read.known.items()},
+            {task: None for task, rows in read.known.items() if not rows[i] > 0},
         )
         for i in range(len(crops))
     ]
@@ -301,25 +324,30 @@ def _read(
 
 
 def _attributes(
-    columns: Sequence[ColumnRecord], probabilities: dict[str, np.ndarray], known: dict[str, float]
+    columns: Sequence[ColumnRecord], probabilities: Mapping[str, np.ndarray], names: Mapping[str, int | None]
 ) -> tuple[Attribute, ...]:
+    """Of each classifier; `names` has the label of those whose label is not simply the most probable one."""
     return tuple(
-        _attribute(column, probabilities[column.task], known.get(column.task, 1.0) > 0)
+        _attribute(column, probabilities[column.task], names.get(column.task, int(probabilities[column.task].argmax())))
         for column in columns
         if column.kind != "embedding"
     )
 
 
-def _attribute(column: ColumnRecord, probabilities: np.ndarray, known: bool) -> Attribute:
-    best = int(probabilities.argmax())
+def _attribute(column: ColumnRecord, probabilities: np.ndarray, label: int | None) -> Attribute:
     return Attribute(
         task=column.task,
-        label=column.labels[best] if known else UNKNOWN,
-        confidence=float(probabilities[best]) if known else 0.0,
+        label=UNKNOWN if label is None else column.labels[label],
+        confidence=0.0 if label is None else float(probabilities[label]),
         labels=tuple(column.labels),
         probabilities=probabilities,
         value=float(probabilities @ np.array(column.values, np.float32)) if column.values else float("nan"),
     )
+
+
+def _known(task: str) -> str:
+    """Under which name the mean of a task's open-set score is kept; no task's name has a slash."""
+    return f"{task}/known"
 
 
 def _face(

@@ -18,7 +18,7 @@ ARGUMENTS = {
     "image_transport": ("", "raw (default), or compressed for CompressedImage on <image_topic>/compressed."),
     "model": ("", "Model bundle: a folder, or a name among installed and shipped models. Default: default."),
     "detector": ("", "auto (default), yunet or haar."),
-    "engine": ("", "auto (default), openvino or torch."),
+    "engine": ("", "auto (default), tensorrt, openvino, onnxruntime or torch."),
     "namespace": ("", "Namespace of the nodes and their topics."),
     "camera_source": ("", "A picture, folder, video, device or demo, published raw on image_topic; empty: none."),
     "camera_rate": ("", "Frames a second of camera_source; 0: the source's own. Default: 30."),

@@ -11,7 +11,8 @@ from ..analyzer import Attribute, Face
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import ColumnRecord
 from ..vision.encodings import decode, decode_compressed, encode_bgr
-from .interfaces import FaceAttribute, FaceAttributes, FaceAttributesArray, TaskInfo
+from ..vision.quality import assess, laplacian_variance
+from .interfaces import FaceAttribute, FaceAttributes, FaceAttributesArray, FaceCrop, FaceCropArray, TaskInfo
 
 
 def image_to_array(message: Image | CompressedImage, max_pixels: int) -> np.ndarray:
@@ -55,6 +56,11 @@ def faces_to_message(
     )
 
 
+def crops_to_message(faces: Sequence[Face], header: Header, version: str) -> FaceCropArray:
+    """All faces of an image to the message of ~/crops, in the same order as in that of /face_attributes."""
+    return FaceCropArray(header=header, faces=[_crop(face, header) for face in faces], model_version=version)
+
+
 def tasks_of(bundle: Bundle) -> list[TaskInfo]:
     """What a bundle's columns are, for ~/get_model."""
     return [_task(column) for column in bundle.manifest.columns]
@@ -66,15 +72,33 @@ def stamp_seconds(header: Header) -> float:
 
 
 def _face(face: Face, embedding: bool) -> FaceAttributes:
-    x, y, width, height = (int(round(float(value))) for value in face.box)
     return FaceAttributes(
         face_id=face.face_id,
-        roi=RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height),
+        roi=_roi(face.box),
         detection_confidence=float(face.detection_confidence),
         landmarks=[Point32(x=float(px), y=float(py), z=0.0) for px, py in face.landmarks],
         attributes=[_attribute(attribute) for attribute in face.attributes],
         embedding=face.embedding.tolist() if embedding else [],
     )
+
+
+def _crop(face: Face, header: Header) -> FaceCrop:
+    height, width = face.crop.shape
+    image = Image(header=header, height=height, width=width, encoding="mono8", step=width)
+    image.data.frombytes(face.crop.tobytes())  # the setter would check each byte in a Python loop
+    return FaceCrop(
+        face_id=face.face_id,
+        image=image,
+        quality=assess(face.crop, float(face.box[2:].min()), face.landmarks).overall,
+        sharpness=laplacian_variance(face.crop),
+        detection_confidence=float(face.detection_confidence),
+        roi=_roi(face.box),
+    )
+
+
+def _roi(box: np.ndarray) -> RegionOfInterest:
+    x, y, width, height = (int(round(float(value))) for value in box)
+    return RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
 
 
 def _attribute(attribute: Attribute) -> FaceAttribute:

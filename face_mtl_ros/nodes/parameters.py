@@ -30,9 +30,11 @@ class PerceptionSettings(Settings):
     autostart: bool = Field(True, description="Whether the node configures and activates itself at its start.")
     model: str = Field("default", description="Model bundle: a folder, or a name among installed and shipped models.")
     detector: Literal["auto", "yunet", "haar"] = Field("auto", description="Face detector; auto: yunet if installed.")
-    engine: Literal["auto", "openvino", "torch"] = Field("auto", description="Inference engine; auto: openvino.")
-    device: str = Field("auto", description="Device of the engine, such as cpu, GPU (OpenVINO) or cuda:0 (torch).")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="Arithmetic of the engine.")
+    engine: Literal["auto", "tensorrt", "openvino", "torch", "onnxruntime"] = Field(
+        "auto", description="Inference engine; auto: tensorrt where it and an NVIDIA GPU are there, else openvino."
+    )
+    device: str = Field("auto", description="Device of the engine: cpu, GPU (OpenVINO), or cuda:0 (the others).")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field("auto", description="Arithmetic of the engine.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the engine; 0: its own choice.")
     image_transport: Literal["raw", "compressed"] = Field("raw", description="Which image topic is subscribed.")
     min_face: int = Field(48, ge=20, le=2000, description="Smallest face that is looked for, in pixels.")
@@ -42,6 +44,15 @@ class PerceptionSettings(Settings):
     max_faces: int = live(32, ge=1, le=500, description="At most so many faces of a frame, the largest first.")
     smoothing_s: float = live(
         0.5, ge=0.0, le=60.0, description="Time constant over which probabilities are averaged, in seconds; 0: none."
+    )
+    naming_frames: int = live(
+        3, ge=1, le=100, description="An identity is named when so many of a face's latest 2 n - 1 frames agree on it."
+    )
+    naming_confidence: float = live(
+        0.5, ge=0.0, le=1.0, description="Probability that a frame must give an identity to speak for it."
+    )
+    naming_margin: float = live(
+        0.2, ge=0.0, le=1.0, description="How far the identity's probability must be above the runner-up's."
     )
     max_age_s: float = live(1.0, ge=0.05, le=60.0, description="Seconds that an unseen face keeps its id.")
     descriptor_every: int = live(

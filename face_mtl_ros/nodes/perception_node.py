@@ -18,6 +18,8 @@ from std_srvs.srv import SetBool
 
 from ..analyzer import FaceAnalyzer
 from ..bundle.files import BundleError
+from ..bundle.locate import VERSIONS, model_name
+from ..paths import models_dir
 from ..runtime.engine import EngineError
 from ..runtime.predictor import Predictor
 from ..stream import FrameWorker, StreamClock, StreamStatistics
@@ -25,13 +27,22 @@ from ..vision.detectors import DetectorError
 from ..vision.drawing import draw
 from ..vision.encodings import ImageError
 from . import diagnostics
-from .conversions import array_to_image, faces_to_message, image_to_array, stamp_seconds, tasks_of
-from .interfaces import FaceAttributesArray, GetModel, SetModel
+from .conversions import (
+    array_to_image,
+    crops_to_message,
+    faces_to_message,
+    image_to_array,
+    stamp_seconds,
+    tasks_of,
+)
+from .interfaces import FaceAttributesArray, FaceCropArray, GetModel, SetModel
 from .parameters import NodeParameters, PerceptionSettings, SettingsError
 from .spinning import run
 
 # Sensor data with a depth of one: of two frames that wait, the middleware keeps the newer.
 NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+MAX_MODEL_TEXT = 1024  # characters of a model's name or path; longer ones make no answer that can be read
 
 
 class PerceptionNode(LifecycleNode):
@@ -47,6 +58,7 @@ class PerceptionNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._settings = PerceptionSettings()
         self._analyzer: FaceAnalyzer | None = None
+        self._model = ""  # what an empty set_model loads
         self._problem = ""
         self._enabled = True
         self._subscription: Subscription | None = None
@@ -55,6 +67,7 @@ class PerceptionNode(LifecycleNode):
         self._statistics = StreamStatistics()
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._faces = self.create_lifecycle_publisher(FaceAttributesArray, "face_attributes", 10)
+        self._crops = self.create_lifecycle_publisher(FaceCropArray, "~/crops", 10)
         self._picture = self.create_lifecycle_publisher(Image, "face_attributes/image", 1)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -88,6 +101,7 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f"not configured: {traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
         self._problem = ""
+        self._model = _lasting_name(settings.model, self._analyzer.predictor)
         self._apply(settings, self._analyzer)
         engine = self._analyzer.predictor.engine
         self.get_logger().info(
@@ -193,6 +207,10 @@ class PerceptionNode(LifecycleNode):
         message.latency_ms = (time.monotonic() - arrival) * 1e3
         self._faces.publish(message)
         stages = {"convert": (converted - arrival) * 1e3, **analyzer.stage_ms}
+        if self._crops.get_subscription_count():
+            begun = time.monotonic()
+            self._crops.publish(crops_to_message(faces, header, version))
+            stages["crops"] = (time.monotonic() - begun) * 1e3
         if self._picture.get_subscription_count():
             self._picture.publish(array_to_image(draw(image, faces), header))
         now = time.monotonic()
@@ -233,8 +251,14 @@ class PerceptionNode(LifecycleNode):
         if analyzer is None:
             response.message = self._problem or "the node is not configured"
             return response
-        model = request.model or str(analyzer.predictor.bundle.root)
+        model = request.model or self._model
+        if len(model) > MAX_MODEL_TEXT or not model.isprintable():
+            shown = f"{model[:40]!r}, {len(model)} characters long,"
+            response.message = f"model is {shown} and no name or path; {analyzer.predictor.bundle.version} goes on"
+            response.model_version = analyzer.predictor.bundle.version
+            return response
         try:
+            # At the priority of the rest: a thread of a lower one would hold Python's lock while others wait for it.
             predictor = await self._in_background(lambda: analyzer.load_model(model))
         except (BundleError, EngineError) as error:
             response.message = f"{error}; {analyzer.predictor.bundle.version} goes on"
@@ -248,6 +272,7 @@ class PerceptionNode(LifecycleNode):
                 response.message = "the node was cleaned up while the model was loading; configure it and set it again"
                 return response
             analyzer.predictor = predictor
+            self._model = _lasting_name(model, predictor)
             response.success = True
             response.message = f"{predictor.bundle.version} is in use"
             self.get_logger().info(f"set_model: {response.message}")
@@ -284,6 +309,9 @@ class PerceptionNode(LifecycleNode):
         analyzer.max_faces = settings.max_faces
         analyzer.descriptor_every = settings.descriptor_every
         analyzer.smoother.time_constant_s = settings.smoothing_s
+        analyzer.naming.frames = settings.naming_frames
+        analyzer.naming.confidence = settings.naming_confidence
+        analyzer.naming.margin = settings.naming_margin
         analyzer.tracker.max_age_s = settings.max_age_s
 
     # Diagnostics
@@ -325,6 +353,13 @@ class PerceptionNode(LifecycleNode):
             values,
         )
         self._diagnostics.publish(diagnostics.array(self.get_clock().now().to_msg(), entry))
+
+
+def _lasting_name(model: str, predictor: Predictor) -> str:
+    """What to ask for to get the model that is active then: of an installed version its model's name, else the same."""
+    root = predictor.bundle.root
+    name = model_name(root)
+    return name if root == models_dir() / name / VERSIONS / root.name else model
 
 
 def main(args: list[str] | None = None) -> None:
