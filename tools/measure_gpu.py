@@ -21,17 +21,17 @@ import numpy as np
 
 from face_mtl_ros.bundle.bundle import Bundle, load_bundle
 from face_mtl_ros.bundle.locate import locate_bundle
-from face_mtl_ros.cli.bench import COLUMNS
 from face_mtl_ros.networks.cost import flops
 from face_mtl_ros.runtime.engine import Engine
 from face_mtl_ros.runtime.engines import ENGINES, make_engine
+from face_mtl_ros.runtime.measure import COLUMNS
 from face_mtl_ros.runtime.predictor import softmax
 from face_mtl_ros.runtime.random_bundle import write_random_bundle
 from face_mtl_ros.vision.alignment import normalize
 
 PACKAGES = (
     *("torch", "onnx", "tensorrt_rtx_cu12", "tensorrt_rtx_cu13", "tensorrt", "cuda-bindings"),
-    *("openvino", "numpy", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
+    *("openvino", "onnxruntime", "onnxruntime-gpu", "numpy", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),
 )
 GEMM_SIZE = 4096
 Descriptors = dict[str, np.ndarray]

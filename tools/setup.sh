@@ -73,6 +73,10 @@ case "$version" in
 *) die "Python $version ($python) is not one of 3.10 to 3.14: name another, as in PYTHON=python3.12 make demo" ;;
 esac
 if [ -n "${ROS_DISTRO:-}" ] && [ -z "$sourced" ]; then
+    # Its folders stand before those of .venv in every search path, so a second ROS 2 beside it would be a mixture.
+    [ -z "${AMENT_PREFIX_PATH:-}${ROS_PACKAGE_PATH:-}" ] ||
+        die "ROS $ROS_DISTRO is sourced, but '$python' (Python $version) can't import its rclpy." \
+            "Name its interpreter: PYTHON=/usr/bin/python3 make demo; or use a shell without it, for ROS 2 from PyPI"
     say "ROS_DISTRO is $ROS_DISTRO, but '$python' can't import rclpy: taking ROS 2 from PyPI instead"
 fi
 if [ -z "$sourced" ] && [ "$(uname -sm)" != "Linux x86_64" ]; then
@@ -109,6 +113,12 @@ missing=()
 [ -f "$headers/Python.h" ] || missing+=(python3-dev)
 if [ ${#missing[@]} -gt 0 ]; then
     case "$(command -v "$python")" in /usr/bin/python3.*) missing=("${missing[@]/#python3/python$version}") ;; esac
+fi
+if [ -n "$sourced" ]; then
+    command -v colcon >/dev/null || missing+=(python3-colcon-common-extensions)
+    "$python" -c 'import numpy' 2>/dev/null || missing+=(python3-numpy)
+fi
+if [ ${#missing[@]} -gt 0 ]; then
     die "Python $version lacks what building the messages needs. Run: apt install ${missing[*]}" \
         "(venv and ensurepip make .venv; Python.h is looked for in $headers)"
 fi
@@ -161,17 +171,14 @@ constraints=$root/constraints.txt
 if [ -n "$sourced" ]; then
     # The messages of a sourced ROS 2 were compiled for the system's numpy, so that one stays; the rest adapts to it.
     constraints=$venv/constraints.txt
-    "$venv/bin/python" -c 'import numpy; print("numpy==" + numpy.__version__)' >"$constraints" ||
-        die "ROS 2 $sourced is sourced but numpy is missing: apt install python3-numpy"
+    "$venv/bin/python" -c 'import numpy; print("numpy==" + numpy.__version__)' >"$constraints"
     grep -E '^(torch|openvino)==' constraints.txt >>"$constraints"
 fi
 
 # --- the tools that build the messages (and ROS 2 itself, where none is sourced)
 
 if ! is_done base "$key_base"; then
-    if [ -n "$sourced" ]; then
-        command -v colcon >/dev/null || die "colcon is missing: apt install python3-colcon-common-extensions"
-    else
+    if [ -z "$sourced" ]; then
         say "installing ROS 2 and the build tools from PyPI (about half a minute)"
         install ros -c "$constraints" "${ros_packages[@]}"
         # The wheels name the include folders of the machine that built them.
@@ -216,29 +223,17 @@ build_messages() {
 
 install_package() {
     local extras=
-    if [ "$goal" = test ]; then extras='[train,test]'; fi
-    if [ -z "$sourced" ]; then
-        install "$goal" -c "$constraints" --no-build-isolation --editable ".$extras"
-    else
-        # The system's cv2 carries no metadata that pip could see, so its requirement is taken out by hand.
-        install setuptools 'setuptools>=70.1,<80'
-        install self --no-deps --no-build-isolation --editable .
-        local needed
-        mapfile -t needed < <("$venv/bin/python" -c '
-import importlib.metadata, importlib.util, sys
-for requirement in importlib.metadata.requires("face_mtl_ros"):
-    name, _, marker = requirement.partition(";")
-    if "extra" in marker and sys.argv[1] != "test" or "opencv" in name and importlib.util.find_spec("cv2"):
-        continue
-    print(name.strip())' "$goal")
-        install "$goal" -c "$constraints" "${needed[@]}"
-    fi
+    # Tests compile with the real TensorRT for RTX, which needs no GPU for that.
+    if [ "$goal" = test ]; then extras='[train,onnxruntime,tensorrt,test]'; fi
+    if [ -n "$sourced" ]; then install setuptools 'setuptools>=70.1,<80'; fi # the system's may be too old
+    install "$goal" -c "$constraints" --no-build-isolation --editable ".$extras"
     done_with "$goal" "$key_self"
 }
 
 if ! is_done msgs "$key_msgs" || [ ! -d install/face_mtl_msgs ]; then
     find_compiler
-    say "building face_mtl_msgs (about half a minute)"
+    if [ -n "$sourced" ]; then took="for C++ nodes too: some minutes"; else took="about half a minute"; fi
+    say "building face_mtl_msgs ($took)"
     set -m # a process group of its own, so that the whole build ends when this script does
     (build_messages) &
     builder=$!

@@ -10,7 +10,7 @@ from .. import __version__
 # What may be missing from an installation that otherwise works, and the extra that brings it: perception needs one
 # engine, training needs torch, and a descriptor its teacher.
 EXTRAS = {
-    **dict.fromkeys(("kornia", "matplotlib", "optuna", "tensorboard", "torch", "torchmetrics"), "train"),
+    **dict.fromkeys(("captum", "kornia", "matplotlib", "optuna", "tensorboard", "torch", "torchmetrics"), "train"),
     **dict.fromkeys(("onnx", "openvino"), "train"),
     **dict.fromkeys(("dlib", "face_recognition_models"), "teacher"),
 }
@@ -28,7 +28,10 @@ def build_parser() -> argparse.ArgumentParser:
         descriptor,
         detector,
         doctor,
+        enroll,
         evaluate,
+        experiment,
+        explain,
         export,
         models,
         pretrain,
@@ -47,10 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_parser(commands)
     search.add_parser(commands)
     evaluate.add_parser(commands)
+    explain.add_parser(commands)
+    experiment.add_parser(commands)
     export.add_parser(commands)
     datasets.add_parser(commands)
     models.add_parsers(commands)
     samples.add_parser(commands)
+    enroll.add_parser(commands)
     bench.add_parser(commands)
     descriptor.add_parser(commands)
     detector.add_parser(commands)

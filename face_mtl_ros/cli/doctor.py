@@ -5,17 +5,22 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+from collections.abc import Callable
 
-from ..bundle.bundle import load_bundle
+from ..bundle.bundle import Bundle, load_bundle
 from ..bundle.files import BundleError
 from ..bundle.locate import locate_bundle
 from ..paths import home
 from ..runtime.descriptor import load_descriptors
 from ..runtime.engine import EngineError
 from ..runtime.engines import ENGINES, make_engine
+from ..runtime.int8_model import CPU, read_int8
+from ..runtime.tensorrt_engine import why_not
 from ..vision.detectors import DETECTORS, DetectorError, make_detector
 
-PACKAGES = ("numpy", "opencv-python-headless", "onnx", "openvino", "torch", "kornia", "safetensors", "pydantic")
+PACKAGES = ("numpy", "opencv-python-headless", "safetensors", "pydantic", "onnx", "openvino", "onnxruntime", "torch")
+# Said only where they are there: they stand in for others, or few need them.
+VARIANTS = ("onnxruntime-gpu", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt", "cuda-bindings", "kornia")
 
 
 def add_parser(commands) -> None:
@@ -28,10 +33,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"Python {platform.python_version()} on {platform.machine()}, {os.cpu_count()} processors")
     print(f"FACE_MTL_HOME {home()}")
     for package in PACKAGES:
-        try:
-            print(f"  {package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            print(f"  {package} is not installed")
+        version = _version(package)
+        print(f"  {package} {version}" if version else f"  {package} is not installed")
+    for package in VARIANTS:
+        if version := _version(package):
+            print(f"  {package} {version}")
     print(f"ROS 2 {_ros()}")
     works = True
     try:
@@ -43,8 +49,7 @@ def run(args: argparse.Namespace) -> int:
     # auto is what the node and the commands run with; the rest says what else could be chosen.
     for name in ENGINES:
         try:
-            engine = make_engine(bundle, name)
-            print(f"engine {name}: {engine.device} in {engine.precision}")
+            print(f"engine {name}: {_try(bundle, name)}")
         except EngineError as error:
             print(f"engine {name}: not here, {error}")
             works &= name != "auto"
@@ -62,6 +67,75 @@ def run(args: argparse.Namespace) -> int:
             print(f"detector {name}: not here, {error}")
             works &= name != "auto"
     return 0 if works else 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _try(bundle: Bundle, name: str) -> str:
+    """What the engine runs on, and what else it could; EngineError where it cannot be had."""
+    if name in ("auto", "tensorrt") and why_not() is None and not _is_compiled(bundle):
+        return "tensorrt, not compiled for this GPU yet; the first start does that, which takes up to minutes"
+    engine = make_engine(bundle, name)
+    found = f"{engine.device} in {engine.precision}"
+    return f"{found}; {ABILITIES[name](bundle)}" if name in ABILITIES else found
+
+
+def _is_compiled(bundle: Bundle) -> bool:
+    """Whether TensorRT's engine lies in the cache, so that it is loaded in no time."""
+    from ..runtime.cuda import Cuda
+    from ..runtime.plan_cache import file_name, plan_key, plans_dir
+    from ..runtime.tensorrt_library import choose
+
+    cuda = Cuda()
+    library, target = choose(cuda.capability)
+    major, minor = cuda.capability
+    key = plan_key(bundle, library, "fp16", target or f"sm{major}{minor} {cuda.gpu}")
+    return (plans_dir() / file_name(key)).exists()
+
+
+def _openvino(bundle: Bundle) -> str:
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        return ""
+    core = openvino.Core()
+    able = set(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    precisions = [name for name in ("fp32", "bf16", "fp16") if name.upper() in able]
+    return f"it has {', '.join(precisions)}{_int8(bundle)}; devices {', '.join(core.available_devices)}"
+
+
+def _onnxruntime(bundle: Bundle) -> str:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        return ""
+    names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+    missing = "" if "CUDA" in names else "; for CUDA and TensorRT install onnxruntime-gpu in its place"
+    return f"it has fp32{_int8(bundle)}; providers {', '.join(names)}{missing}"
+
+
+def _torch(_bundle: Bundle) -> str:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return ""
+    return f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "it sees no CUDA device"
+
+
+def _int8(bundle: Bundle) -> str:
+    try:
+        read_int8(bundle, CPU)
+    except EngineError:
+        return ", and int8 once face-mtl export --precision int8 --calibrate made it"
+    return ", int8"
+
+
+ABILITIES: dict[str, Callable[[Bundle], str]] = {"openvino": _openvino, "onnxruntime": _onnxruntime, "torch": _torch}
 
 
 def _ros() -> str:

@@ -45,6 +45,8 @@ def add_parser(commands) -> None:
         help="an option of the dataset's reader, such as balanced=true of lfw-gender; may be repeated",
     )
     parser.add_argument("--engine", choices=ENGINES, default="torch")
+    parser.add_argument("--device", default="auto", help="of the engine, such as cpu or cuda:0")
+    parser.add_argument("--precision", default="auto", help="of the engine: fp32, bf16, fp16, int8 or auto")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write confusion.png and reliability.png into DIR")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, shares of 1")
     parser.set_defaults(run=run)
@@ -62,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
         from ..training import plots  # noqa: F401  # where matplotlib is missing, say so before the work
     dataset = _read(args)
     bundle = load_bundle(args.model)
-    predictor = Predictor(bundle, make_engine(bundle, args.engine), load_descriptors(bundle))
+    engine = make_engine(bundle, args.engine, args.device, args.precision)
+    predictor = Predictor(bundle, engine, load_descriptors(bundle))
     head = {"task": args.task, "dataset": args.dataset, "split": args.split}
     if args.task == EMBEDDING:
         with _progress() as progress:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from . import UsageError
 from .recipes import add_recipe, command_line, logger_of, read_data, recipe_of, report, required
+from .trainer import connect, train_on_site
 
 
 def add_parser(commands) -> None:
@@ -36,10 +37,31 @@ def add_parser(commands) -> None:
     parser.add_argument("--replace", action="store_true", help="train anew a column that the bundle has already")
     parser.add_argument("--seeds", type=int, default=1, help="train so often, keep the first, tell mean and error")
     add_recipe(parser, "best")
+    _add_from_samples(parser)
     parser.set_defaults(run=run)
 
 
+def _add_from_samples(parser: argparse.ArgumentParser) -> None:
+    site = parser.add_argument_group("on a robot", "with --task, --kind, --source and --seed")
+    site.add_argument(
+        "--from-samples",
+        action="store_true",
+        help="have the running trainer node train from the collected faces, and the model take the column",
+    )
+    site.add_argument(
+        "--label", action="append", default=[], help="one to tell apart (all that have samples); repeatable"
+    )
+    site.add_argument("--seconds", type=float, default=0.0, help="in which to be done (the trainer's parameter)")
+    site.add_argument("--min-samples", type=int, default=0, metavar="N", help="fewest of a label (likewise)")
+    site.add_argument("--no-activate", action="store_true", help="only store the new version of the model")
+    site.add_argument("--requested-by", default="", metavar="NAME", help="who asks, kept in the model's record")
+    site.add_argument("--namespace", default="", help="of the nodes")
+    site.add_argument("--json", action="store_true", help="the result as one JSON object")
+
+
 def run(args: argparse.Namespace) -> int:
+    if args.from_samples:
+        return _train_from_samples(args)
     from ..training import distributed
     from ..training.production import ColumnOrder, make_column
 
@@ -66,6 +88,29 @@ def run(args: argparse.Namespace) -> int:
     bundle = make_column(args.model, order, recipe_of(args), command_line(), report, logger_of(args))
     report(f"column '{args.task}' added to {bundle.root}, version {bundle.version}")
     return 0
+
+
+def _train_from_samples(args: argparse.Namespace) -> int:
+    required(args, "task")
+    for option in ("model", "output", "data", "descriptor", "strangers", "begin", "config"):
+        if getattr(args, option, None):
+            raise UsageError(f"--{option} does not go with --from-samples: the trainer node has its own")
+    if not (0 <= args.seconds < float("inf") and 0 <= args.min_samples < 2**32 and 0 <= (args.seed or 0) < 2**32):
+        raise UsageError("--seconds, --min-samples and --seed: 0 or more is expected")
+    with connect(args.namespace) as client:
+        return train_on_site(
+            client,
+            args.json,
+            task=args.task,
+            kind=args.kind or "",
+            labels=args.label,
+            sources=args.source,
+            time_budget_s=args.seconds,
+            min_samples=args.min_samples,
+            seed=1 if args.seed is None else args.seed,
+            activate=not args.no_activate,
+            requested_by=args.requested_by,
+        )
 
 
 def _begin(args: argparse.Namespace) -> Path | None:

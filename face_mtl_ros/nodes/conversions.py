@@ -10,8 +10,9 @@ from std_msgs.msg import Header
 from ..analyzer import Attribute, Face
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import ColumnRecord
-from ..vision.encodings import decode, decode_compressed, encode_bgr
+from ..vision.encodings import decode_compressed, encode_bgr
 from ..vision.quality import assess, laplacian_variance
+from .cv_bridge_images import decode_image
 from .interfaces import FaceAttribute, FaceAttributes, FaceAttributesArray, FaceCrop, FaceCropArray, TaskInfo
 
 
@@ -23,15 +24,7 @@ def image_to_array(message: Image | CompressedImage, max_pixels: int) -> np.ndar
     """
     if isinstance(message, CompressedImage):
         return decode_compressed(message.data, message.format, max_pixels=max_pixels)
-    return decode(
-        message.data,
-        message.width,
-        message.height,
-        message.step,
-        message.encoding,
-        bool(message.is_bigendian),
-        max_pixels=max_pixels,
-    )
+    return decode_image(message, max_pixels)
 
 
 def array_to_image(picture: np.ndarray, header: Header) -> Image:

@@ -3,8 +3,34 @@
 BUILD_LINE = "colcon build --base-paths src/face_mtl_ros src/face_mtl_ros/face_mtl_msgs && source install/setup.bash"
 
 try:
-    from face_mtl_msgs.msg import FaceAttribute, FaceAttributes, FaceAttributesArray, TaskInfo
-    from face_mtl_msgs.srv import GetModel, SetModel
+    from face_mtl_msgs.action import Train
+    from face_mtl_msgs.msg import (
+        ColumnInfo,
+        FaceAttribute,
+        FaceAttributes,
+        FaceAttributesArray,
+        FaceCrop,
+        FaceCropArray,
+        JobStatus,
+        LabelCount,
+        SampleInfo,
+        TaskInfo,
+    )
+    from face_mtl_msgs.srv import (
+        CancelTraining,
+        CollectSamples,
+        ForgetSamples,
+        GetModel,
+        ListColumns,
+        ListSamples,
+        MergeLabels,
+        RemoveColumn,
+        RenameLabel,
+        Rollback,
+        SetModel,
+        TrainColumn,
+        TrainingStatus,
+    )
 except ImportError as error:  # beside the sources, the folder of the .msg files is an empty package of this name
     if (error.name or "").split(".")[0] != "face_mtl_msgs":
         raise
@@ -14,4 +40,29 @@ except ImportError as error:  # beside the sources, the folder of the .msg files
         "In this repository:     make demo, then source tools/env.sh"
     ) from None
 
-__all__ = ["FaceAttribute", "FaceAttributes", "FaceAttributesArray", "GetModel", "SetModel", "TaskInfo"]
+__all__ = [
+    "CancelTraining",
+    "CollectSamples",
+    "ColumnInfo",
+    "FaceAttribute",
+    "FaceAttributes",
+    "FaceAttributesArray",
+    "FaceCrop",
+    "FaceCropArray",
+    "ForgetSamples",
+    "GetModel",
+    "JobStatus",
+    "LabelCount",
+    "ListColumns",
+    "ListSamples",
+    "MergeLabels",
+    "RemoveColumn",
+    "RenameLabel",
+    "Rollback",
+    "SampleInfo",
+    "SetModel",
+    "TaskInfo",
+    "Train",
+    "TrainColumn",
+    "TrainingStatus",
+]

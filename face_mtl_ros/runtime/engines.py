@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ..bundle.bundle import Bundle
 from .engine import Engine, EngineError
+from .onnxruntime_engine import OnnxRuntimeEngine
 from .openvino_engine import OpenVinoEngine
 from .tensorrt_engine import TensorRtEngine, why_not
 from .torch_engine import TorchEngine
@@ -16,6 +17,7 @@ MAKERS: dict[str, Callable[[Bundle, str, str, int], Engine]] = {
     "tensorrt": TensorRtEngine,
     "openvino": OpenVinoEngine,
     "torch": TorchEngine,
+    "onnxruntime": OnnxRuntimeEngine,
 }
 ENGINES = ("auto", *MAKERS)
 
@@ -26,10 +28,11 @@ def make_engine(
     """Compile a bundle.
 
     Args:
-        name: one of ENGINES. "auto" takes TensorRT where it and an NVIDIA GPU are there and run the bundle, else
-            OpenVINO where it is installed, else torch; with a CUDA device TensorRT or torch, with any other never
-            TensorRT. The log says which and why.
-        device, precision: as the engine takes them.
+        name: one of ENGINES. "auto" takes TensorRT where it and an NVIDIA GPU are there and run the bundle, else the
+            first of OpenVINO, ONNX Runtime and torch that is installed; with a CUDA device the first of TensorRT, torch
+            and ONNX Runtime, with any other never TensorRT. The log says which and why.
+        device, precision: as the engine takes them. Precision "auto" is never int8, whose answers differ more: that has
+            to be asked for. The log says which it is and why.
         threads: at most so many CPU threads; 0 leaves it to the engine. For torch they are the whole process's.
 
     Raises:
@@ -44,11 +47,11 @@ def make_engine(
         name, why = _choose(device)
         if name == "tensorrt":
             try:
-                return _made(TensorRtEngine(bundle, device, precision, threads), why)
+                return _made(TensorRtEngine(bundle, device, precision, threads), why, precision)
             except EngineError as error:
                 logger.warning("engine tensorrt is not taken: %s", error)
                 name, why = _without_tensorrt(device, "tensorrt does not run the model here")
-    return _made(MAKERS[name](bundle, device, precision, threads), why)
+    return _made(MAKERS[name](bundle, device, precision, threads), why, precision)
 
 
 def _choose(device: str) -> tuple[str, str]:
@@ -62,15 +65,27 @@ def _choose(device: str) -> tuple[str, str]:
 
 
 def _without_tensorrt(device: str, reason: str) -> tuple[str, str]:
-    if device.startswith("cuda"):
-        return "torch", f"{reason}; device is {device}"
-    if importlib.util.find_spec("openvino"):
-        return "openvino", f"{reason}; openvino is installed"
-    return "torch", f"{reason}; openvino is not installed"
+    on_cuda = device.startswith("cuda")
+    order = ("torch", "onnxruntime") if on_cuda else ("openvino", "onnxruntime", "torch")
+    found = next((name for name in order if importlib.util.find_spec(name)), order[0])
+    if on_cuda:
+        return found, f"{reason}; device is {device}"
+    if found == order[0]:
+        return found, f"{reason}; {found} is installed"
+    return found, f"{reason}; {' and '.join(order[: order.index(found)])} not installed"
 
 
-def _made(engine: Engine, why: str) -> Engine:
-    logger.info(
-        "engine %s on %s in %s%s", engine.name, engine.device, engine.precision, f" (auto: {why})" if why else ""
-    )
+def _made(engine: Engine, why: str, precision: str) -> Engine:
+    chosen = f" (auto: {why})" if why else ""
+    if precision == "auto":
+        chosen += f" (precision auto: {_why_precision(engine)})"
+    logger.info("engine %s on %s in %s%s", engine.name, engine.device, engine.precision, chosen)
     return engine
+
+
+def _why_precision(engine: Engine) -> str:
+    if engine.precision == "fp16":
+        return "what GPUs are fast in"
+    if engine.precision == "bf16":
+        return "the processor has instructions for it"
+    return "the processor has none for bf16" if engine.name == "openvino" else f"{engine.name} is fastest so on a CPU"

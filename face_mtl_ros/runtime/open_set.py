@@ -5,6 +5,10 @@ from scipy.special import logsumexp, softmax
 
 from ..bundle.manifest import ColumnRecord
 
+# By how much nearer, in cosine, a face has to be to somebody than to the runner-up. On LFW, five people of the val or
+# test split at a time, it takes a sixth to a quarter of the wrong names away and costs hardly a right one.
+MARGIN = 0.15
+
 
 def known_score(
     column: ColumnRecord, logits: np.ndarray, embeddings: np.ndarray, prototypes: np.ndarray | None
@@ -23,7 +27,7 @@ def known_score(
     assert column.open_set is not None
     if column.open_set.method == "embedding":
         assert prototypes is not None
-        return nearness(embeddings, prototypes)
+        return clear_nearness(embeddings, prototypes, logits.argmax(1))
     score = energy if column.open_set.method == "energy" else probability
     return score(logits, column.temperature)
 
@@ -71,3 +75,22 @@ def nearness(embeddings: np.ndarray, means: np.ndarray) -> np.ndarray:
         float64 (n,).
     """
     return (np.asarray(embeddings, np.float64) @ means.T).max(1)
+
+
+def clear_nearness(embeddings: np.ndarray, means: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """Cosine to the mean of the class that a face is named by, less what its lead over all others lacks of MARGIN.
+
+    So a name needs both: a face halfway between two people, or nearer to another one, is nobody's.
+
+    Args:
+        embeddings: float (n, d), of length 1.
+        means: float (classes, d), as class_means gives them, of at least two classes.
+        named: int (n,), the class that the column names.
+
+    Returns:
+        float64 (n,).
+    """
+    cosines = np.asarray(embeddings, np.float64) @ means.T
+    own = np.take_along_axis(cosines, named[:, None], axis=1)
+    np.put_along_axis(cosines, named[:, None], -np.inf, axis=1)
+    return own[:, 0] - np.maximum(0.0, MARGIN - (own[:, 0] - cosines.max(1)))

@@ -10,10 +10,12 @@ from ..bundle.bundle import Bundle
 from ..networks.topology import encoder_layers
 from ..paths import cache_dir
 from .engine import EMBEDDING, EngineError, check_descriptors
+from .int8_model import CPU, read_int8
 
 logger = logging.getLogger(__name__)
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+PRECISIONS = (*HINTS, "int8")
 
 
 class OpenVinoEngine:
@@ -25,17 +27,26 @@ class OpenVinoEngine:
     Args:
         bundle: what to run.
         device: "auto" and "cpu" are the CPU; any other name is OpenVINO's own, such as "GPU" or "NPU".
-        precision: "fp32", "bf16", "fp16", or "auto": bf16 where the device has instructions for it, else fp32.
+        precision: "fp32", "bf16", "fp16", "int8" (runtime.int8_model), or "auto": bf16 where the device has
+            instructions for it, else fp32. In INT8 what is not quantised is in the precision of "auto".
         threads: at most so many; 0 leaves it to OpenVINO.
+        graph: ONNX to run in place of the bundle's own, with the same inputs and outputs; for measuring one.
 
     Raises:
-        EngineError: openvino or the device is missing, the device has no such precision, or OpenVINO cannot compile the
-            bundle.
+        EngineError: openvino or the device is missing, the device has no such precision, there is no INT8 model, or
+            OpenVINO cannot compile the bundle.
     """
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, device: str = "auto", precision: str = "auto", threads: int = 0):
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int = 0,
+        graph: bytes | None = None,
+    ):
         try:
             import openvino as ov
 
@@ -49,14 +60,15 @@ class OpenVinoEngine:
         if device.split(".")[0] not in {found.split(".")[0] for found in core.available_devices}:
             raise EngineError(f"device '{device}' is not there: OpenVINO sees {', '.join(core.available_devices)}")
         capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+        best = "bf16" if "BF16" in capabilities else "fp32"
         if precision == "auto":
-            precision = "bf16" if "BF16" in capabilities else "fp32"
-        if precision not in HINTS or precision.upper() not in capabilities:
-            able = [name for name in HINTS if name.upper() in capabilities]
+            precision = best
+        if precision not in PRECISIONS or precision.upper() not in capabilities:
+            able = [name for name in PRECISIONS if name.upper() in capabilities]
             raise EngineError(f"precision '{precision}' cannot be had on {device} here; it has {', '.join(able)}")
         self.device, self.precision = device, precision
         settings: dict[str, str | int] = {
-            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_PRECISION_HINT": HINTS[best if precision == "int8" else precision],
             "PERFORMANCE_HINT": "LATENCY",
             **cache_settings(),
         }
@@ -66,8 +78,10 @@ class OpenVinoEngine:
         self._descriptors = bundle.manifest.descriptors
         self._outputs = {column.task: column.outputs for column in bundle.manifest.columns}
         self._outputs[EMBEDDING] = encoder_layers(bundle.preset)[-1].outputs
+        if graph is None:
+            graph = read_int8(bundle, CPU) if precision == "int8" else build_graph(bundle).SerializeToString()
         try:
-            model = core.read_model(build_graph(bundle).SerializeToString())
+            model = core.read_model(graph)
             self._request = core.compile_model(model, device, settings).create_infer_request()
         except RuntimeError as error:
             raise EngineError(

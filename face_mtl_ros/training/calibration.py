@@ -1,7 +1,7 @@
 """Temperature scaling (Guo et al. 2017): one number a column that makes its confidence mean what it says."""
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax
 
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are looked at
@@ -34,6 +34,26 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     # The search never looks at the bounds themselves, and stops short of the optimum by its tolerance.
     candidates = (float(np.exp(found.x)), LOWEST, HIGHEST, 1.0)
     return min(candidates, key=lambda temperature: negative_log_likelihood(logits, labels, temperature))
+
+
+def temperature_of_few(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature at which the mean confidence is the accuracy, (right + 1) / (n + 2) by Laplace's rule.
+
+    For samples so few that all may be right, where the likelihood has no best temperature.
+
+    Args, raises:
+        As of fit_temperature; held-back samples.
+    """
+    logits, labels = _checked(logits, labels)
+    accuracy = ((logits.argmax(1) == labels).sum() + 1) / (len(labels) + 2)
+
+    def surplus(log_t: float) -> float:
+        return float(np.exp(log_softmax(logits / np.exp(log_t), axis=1).max(1)).mean()) - accuracy
+
+    low, high = np.log(LOWEST), np.log(HIGHEST)
+    if surplus(low) <= 0 or surplus(high) >= 0:
+        return LOWEST if surplus(low) <= 0 else HIGHEST
+    return float(np.exp(brentq(surplus, low, high)))
 
 
 def negative_log_likelihood(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:

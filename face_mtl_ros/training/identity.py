@@ -7,7 +7,7 @@ import numpy as np
 
 from ..bundle.manifest import ColumnRecord, OpenSet
 from ..datasets.dataset import Dataset, DatasetError
-from ..runtime.open_set import class_means, energy, nearness, probability
+from ..runtime.open_set import class_means, clear_nearness, energy, probability
 from ..runtime.predictor import Predictor
 from .corpus import IDENTITY
 from .open_set import Method, best_open_set
@@ -39,12 +39,12 @@ def recognise_strangers(
         people, embeddings = _people(predictor, training)
         index = np.array([record.labels.index(person) for person in people])
         means = class_means(embeddings, index, len(record.labels)).astype(np.float32)
-        scores["embedding"] = nearness(known_embeddings, means)
+        scores["embedding"] = clear_nearness(known_embeddings, means, known_logits.argmax(1))
     if strangers:
         logits, embeddings = _outputs(predictor, record, strangers)
         stranger_scores = _of_logits(logits, record)
         if means is not None:
-            stranger_scores["embedding"] = nearness(embeddings, means)
+            stranger_scores["embedding"] = clear_nearness(embeddings, means, logits.argmax(1))
     chosen = best_open_set(scores, stranger_scores)
     return chosen, means if chosen.method == "embedding" else None
 

@@ -1,0 +1,116 @@
+"""One cell with one seed: train its column beside those that it draws on, and test it."""
+
+import json
+import platform
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import torch
+
+from ... import __version__
+from ...bundle.files import read_tensors, write_atomically, write_tensors
+from ...bundle.manifest import FileRecord
+from ...bundle.network import to_numpy, to_torch
+from ...networks.column import Column
+from ...networks.progressive import ProgressiveNetwork
+from .. import loop
+from ..columns import Plan, train_column
+from ..corpus import Corpus
+from ..device import best_autocast, best_device
+from ..evaluation import Evaluation, evaluate
+from ..features import Frozen
+from ..views import Views
+from .cells import Cell, Run
+from .setting import Setting
+
+BATCH = 64
+CHECKPOINT_EVERY_S = 5.0  # an epoch of a few thousand pictures takes longer, and no more than one may be lost
+
+
+def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str, Any]:
+    """Train and test a cell, and write what came of it; a run that was killed goes on from its checkpoint.
+
+    Returns:
+        What its file holds: cell, task, sources, retrain_encoder, seed; accuracy and macro_f1 on the test split, of
+        the weights at the end; curve, the accuracy on the validation pictures after each epoch, and epoch_losses, the
+        mean loss of each; train, val and test, numbers of pictures; epochs; of a column that others draw on
+        `column`, the record of its weights; command, threads, device, and the versions of package and torch. All
+        accuracies are shares of 1.
+
+    Raises:
+        TrainingError, CheckpointError, DatasetError, OSError, KeyboardInterrupt: see training.loop.fit.
+    """
+    cell, data = run.cell, setting.read(run.cell.task)
+    recipe = replace(setting.recipe, seed=run.seed)
+    network, key = network_for(setting, run)
+    plan = Plan(
+        task=cell.task,
+        sources=cell.sources,
+        corpus=Corpus([data.train], [cell.task], recipe.smoothing, soft=recipe.soft_labels),
+        validation=Corpus([data.val], [cell.task]),
+        retrain_encoder=cell.retrain_encoder,
+        key=key,
+    )
+    checkpoint = setting.out / "checkpoints" / f"{run.name}.pt"
+    loop.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
+    column, history = train_column(network, plan, recipe, checkpoint, report)
+    scores = score(network, column, cell, Corpus([data.test], [cell.task]))
+    drawn_on = not cell.sources and not cell.retrain_encoder
+    record = write_tensors(setting.out, f"columns/{run.name}.safetensors", to_numpy(column)) if drawn_on else None
+    result = {
+        "cell": cell.name,
+        "task": cell.task,
+        "sources": list(cell.sources),
+        "retrain_encoder": cell.retrain_encoder,
+        "seed": run.seed,
+        "accuracy": scores.accuracy,
+        "macro_f1": scores.macro_f1,
+        **data.sizes,
+        "epochs": recipe.epochs,
+        "epoch_losses": history.epoch_losses,
+        "curve": [epoch["accuracy"] for epoch in history.validation],
+        "column": record.model_dump(exclude_none=True) if record else None,
+        "command": f"{setting.command} --only {shlex.quote(cell.name)} --runs 1 --seed {run.seed}",
+        "threads": setting.threads,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "package_version": __version__,
+        "torch_version": torch.__version__,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+    }
+    write_atomically(setting.result_file(run), (json.dumps(result, indent=1) + "\n").encode())
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def network_for(setting: Setting, run: Run) -> tuple[ProgressiveNetwork, str]:
+    """The frozen encoder and the columns that the run draws on, and what identifies them for the cache of features."""
+    bundle = setting.bundle()
+    network = ProgressiveNetwork(bundle.preset)
+    network.encoder.load_state_dict(to_torch(bundle.encoder))
+    digests = [bundle.manifest.encoder.file.sha256]
+    for needed in run.needs:
+        record = FileRecord.model_validate(json.loads(setting.result_file(needed).read_text())["column"])
+        weights = read_tensors(setting.out, record)
+        network.add_column(needed.cell.task, len(weights["classifier.bias"]))
+        network.columns[needed.cell.task].load_state_dict(to_torch(weights))
+        digests.append(record.sha256)
+    return network.requires_grad_(False).eval(), "-".join(digests)
+
+
+@torch.no_grad()
+def score(network: ProgressiveNetwork, column: Column, cell: Cell, corpus: Corpus) -> Evaluation:
+    """The column on a corpus's pictures as they are."""
+    device = best_device()
+    network.to(device)
+    frozen = Frozen(network, cell.sources, corpus, Views(False, network.preset.shrink))
+    parts = []
+    for start in range(0, len(corpus), BATCH):
+        encoded, sources = frozen(np.arange(start, min(start + BATCH, len(corpus))), 0)
+        with best_autocast(device):
+            logits, _ = column(encoded, sources)
+        parts.append(logits.float().softmax(1).cpu().numpy())
+    return evaluate(np.concatenate(parts), corpus.targets[cell.task].argmax(1).numpy())

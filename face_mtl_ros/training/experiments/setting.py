@@ -1,0 +1,137 @@
+"""What all columns of an experiment have in common, and the folder that holds what came of them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ...bundle.bundle import Bundle, load_bundle
+from ...bundle.files import write_atomically
+from ..recipe import Recipe
+from .cells import Run
+from .data import TaskData, read_task
+
+CONFIGURATION = "experiment.json"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an experiment is run. It is handed to other processes, so it holds names and numbers alone.
+
+    Attributes:
+        out: the experiment's folder.
+        data: the folder with the datasets.
+        encoder: a bundle, whose encoder is taken and whose columns are not.
+        recipe: of every column; the seed is the run's.
+        train_limit, val_limit: pictures a task at most; None for all.
+        given: as of data.read_task.
+        threads: of each process.
+        command: the command line, without what it runs over; goes into each line of the results.
+    """
+
+    out: Path
+    data: Path
+    encoder: Path
+    recipe: Recipe
+    train_limit: int | None = None
+    val_limit: int | None = None
+    given: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 1
+    command: str = ""
+
+    def result_file(self, run: Run) -> Path:
+        """Where a run's figures are when it is done."""
+        return self.out / "results" / f"{run.name}.json"
+
+    def is_done(self, run: Run) -> bool:
+        return self.result_file(run).exists()
+
+    def bundle(self) -> Bundle:
+        """The encoder's bundle; read once a process."""
+        return _bundle(self.encoder)
+
+    def read(self, task: str) -> TaskData:
+        """A task's pictures; read once a process."""
+        return _task_data(task, self.data, tuple(sorted(self.given.items())), self.train_limit, self.val_limit)
+
+
+def described(setting: Setting, data: Mapping[str, TaskData]) -> dict[str, Any]:
+    """What must stay the same in an experiment's folder, as JSON."""
+    manifest = setting.bundle().manifest
+    recipe = {name: value for name, value in asdict(setting.recipe).items() if name != "seed"}
+    return {
+        "preset": manifest.preset,
+        "encoder": {
+            "name": manifest.name,
+            "sha256": manifest.encoder.file.sha256,
+            "command": manifest.encoder.provenance.command,
+            "samples": manifest.encoder.provenance.samples,
+        },
+        "recipe": recipe,
+        "train_limit": setting.train_limit,
+        "val_limit": setting.val_limit,
+        "data": {task: found.described for task, found in data.items()},
+    }
+
+
+def check_folder(out: Path, description: Mapping[str, Any]) -> None:
+    """Make sure that the folder is this experiment's, and mark a new one as such.
+
+    Data that were missing before may be there now; the other way round the older ones stay on record.
+
+    Raises:
+        ValueError: the folder holds another experiment, or what is no experiment.
+        OSError: it cannot be written.
+    """
+    older = read_folder(out) if (out / CONFIGURATION).exists() else {}
+    if not older and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is no folder of an experiment and not empty: pass another --out")
+    for name, there, here in _compared(older, description):
+        if there != here:
+            raise ValueError(
+                f"{out} holds an experiment with another configuration ({name}: {there!r} there and {here!r} here): "
+                "pass another --out, or the same options as then"
+            )
+    kept = {**description, "data": {**older.get("data", {}), **description["data"]}}
+    if kept != older:
+        write_atomically(out / CONFIGURATION, (json.dumps(kept, indent=1) + "\n").encode())
+
+
+def read_folder(out: Path) -> dict[str, Any]:
+    """The configuration of an experiment's folder; ValueError where it is none."""
+    try:
+        return json.loads((out / CONFIGURATION).read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{out} is no folder of an experiment: it has no {CONFIGURATION}") from None
+    except (UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{out / CONFIGURATION} is damaged ({error}): pass another --out") from error
+
+
+def read_results(out: Path) -> list[dict[str, Any]]:
+    """What the done runs of a folder measured, by name; see run.train."""
+    return [json.loads(file.read_text()) for file in sorted((out / "results").glob("*.json"))]
+
+
+def _compared(older: Mapping, newer: Mapping, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Each setting that both have: its name, its value there and here."""
+    found = []
+    for name in older.keys() & newer.keys():
+        if isinstance(older[name], dict) and isinstance(newer[name], dict):
+            found += _compared(older[name], newer[name], f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", older[name], newer[name]))
+    return sorted(found, key=lambda one: one[0])
+
+
+@cache
+def _bundle(encoder: Path) -> Bundle:
+    return load_bundle(encoder)
+
+
+@cache
+def _task_data(
+    task: str, root: Path, given: tuple[tuple[str, str], ...], train_limit: int | None, val_limit: int | None
+) -> TaskData:
+    return read_task(task, root, dict(given), train_limit, val_limit)

@@ -1,0 +1,150 @@
+"""Tables as CSV, for programs, and as Markdown, for people."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..evaluation import Seeds
+from .statistics import Curve, Row, Speed
+
+RUN_FIELDS = (
+    *("cell", "task", "sources", "retrain_encoder", "seed", "accuracy", "macro_f1", "train", "val", "test", "epochs"),
+    *("threads", "device", "package_version", "torch_version", "date", "command"),
+)
+
+
+def runs_csv(results: Sequence[Mapping[str, Any]]) -> str:
+    """A line a run: its figures, as shares of 1, and the command that makes it again."""
+    lines = [{**one, "sources": "+".join(one["sources"])} for one in results]
+    return _csv(RUN_FIELDS, [{name: line[name] for name in RUN_FIELDS} for line in lines])
+
+
+def rows_csv(rows: Sequence[Row]) -> str:
+    """A line a row of a table, in %."""
+    lines = [
+        {
+            "task": row.task,
+            "row": row.label,
+            "cell": row.cell.name if row.cell else "",
+            "paper": row.paper,
+            "paper_error": row.paper_error,
+            "ours": row.ours.mean if row.ours else math.nan,
+            "standard_error": row.ours.error if row.ours else math.nan,
+            "runs": row.ours.n if row.ours else 0,
+            "difference": row.difference,
+            "paper_gain": row.paper_gain,
+            "gain": row.gain,
+            "p": row.p,
+            "p_adjusted": row.adjusted,
+            "sampling_error": row.sampling,
+            "train": row.train,
+            "test": row.test,
+            "epochs": row.epochs,
+        }
+        for row in rows
+    ]
+    return _csv(lines[0].keys(), lines)
+
+
+def curves_csv(curves: Sequence[Curve]) -> str:
+    """A line an epoch of each learning curve, in %."""
+    lines = [
+        {
+            "cell": curve.cell.name,
+            "task": curve.cell.task,
+            "sources": "+".join(curve.cell.sources),
+            "epoch": epoch + 1,
+            "accuracy": float(curve.mean[epoch]),
+            "standard_error": float(curve.error[epoch]),
+            "runs": len(curve.values),
+        }
+        for curve in curves
+        for epoch in range(curve.values.shape[1])
+    ]
+    return _csv(("cell", "task", "sources", "epoch", "accuracy", "standard_error", "runs"), lines)
+
+
+def rows_markdown(rows: Sequence[Row]) -> str:
+    """All of a table; accuracies in %, gains in percentage points above the task's plain column."""
+    header = (
+        *("target", "sources", "paper", "ours ± SE", "ours - paper", "gain, paper", "gain, ours", "p", "p adjusted"),
+        *("runs", "epochs", "pictures: train", "test", "± sampling"),
+    )
+    lines = [
+        (
+            row.task,
+            row.label,
+            _with_error(row.paper, row.paper_error),
+            _seeds(row.ours),
+            _signed(row.difference),
+            _signed(row.paper_gain),
+            _signed(row.gain),
+            _p(row.p),
+            _p(row.adjusted) + (" *" if row.significant else ""),
+            *((str(row.ours.n), f"{row.epochs:g}", str(row.train), str(row.test)) if row.ours else ("",) * 4),
+            _number(row.sampling),
+        )
+        for row in rows
+    ]
+    return _markdown(header, lines, text=2)
+
+
+def speeds_markdown(speeds: Sequence[Speed]) -> str:
+    header = (
+        *("target", "sources", "after epoch 1: without", "with", "p"),
+        *("% counted as reached", "epochs until then: without", "with", "p", "runs"),
+    )
+    lines = [
+        (
+            speed.task,
+            ", ".join(speed.sources),
+            *(_seeds(speed.start[0]), _seeds(speed.start[1]), _p(speed.start_p)),
+            *(_number(speed.target), _seeds(speed.epochs[0]), _seeds(speed.epochs[1]), _p(speed.epochs_p)),
+            f"{speed.start[0].n} / {speed.start[1].n}",
+        )
+        for speed in speeds
+    ]
+    return _markdown(header, lines, text=2)
+
+
+def _csv(fields, lines: Sequence[Mapping[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(fields), lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow({name: _cell(value) for name, value in line.items()})
+    return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]], text: int) -> str:
+    """The first `text` columns to the left, the others to the right."""
+    rule = ["---" if i < text else "---:" for i in range(len(header))]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *lines))
+
+
+def _seeds(seeds: Seeds | None) -> str:
+    return "" if seeds is None else _with_error(seeds.mean, seeds.error)
+
+
+def _with_error(value: float, error: float) -> str:
+    return _number(value) if math.isnan(error) else f"{value:.2f} ± {error:.2f}"
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.2f}"
+
+
+def _signed(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:+.2f}"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

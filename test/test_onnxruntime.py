@@ -1,0 +1,171 @@
+"""ONNX Runtime's engine: its CPU provider against OpenVINO, what it does for GPUs as far as a CPU shows it, errors."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny_world import TINY, know_tiny
+
+from face_mtl_ros.bundle.manifest import TEMPLATE, DescriptorRecord
+from face_mtl_ros.runtime import engines
+from face_mtl_ros.runtime.engine import EMBEDDING, EngineError
+from face_mtl_ros.runtime.engines import make_engine
+from face_mtl_ros.runtime.random_bundle import write_random_bundle
+
+ort = pytest.importorskip("onnxruntime", reason="the onnxruntime extra installs it")
+
+COLUMNS = {"emotion": (["a", "b", "c"], []), "gender": (["male", "female"], ["emotion"])}
+DESCRIPTOR = DescriptorRecord(
+    name="tiny",
+    sha256="0" * 64,
+    dimensions=6,
+    size=(32, 24),
+    channels="rgb",
+    mean=[127.5] * 3,
+    std=[127.5] * 3,
+    template=[(float(x), float(y)) for x, y in TEMPLATE],
+    source="https://example.org/tiny.onnx",
+    terms="none",
+)
+CPU_ALONE = "CUDAExecutionProvider" not in ort.get_available_providers()
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, home):
+    know_tiny(monkeypatch)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Two columns, of which the second draws on a foreign descriptor too."""
+    return write_random_bundle(tmp_path / "bundle", TINY.name, COLUMNS, descriptors={"gender": DESCRIPTOR})
+
+
+def crops(n):
+    return np.random.default_rng(n).normal(size=(n, 1, 128, 128)).astype(np.float32)
+
+
+def vectors(n):
+    values = np.random.default_rng(n).normal(size=(n, DESCRIPTOR.dimensions)).astype(np.float32)
+    return {"tiny": values / np.linalg.norm(values, axis=1, keepdims=True)}
+
+
+def assert_same(found, expected):
+    assert list(found) == list(expected) == [*COLUMNS, EMBEDDING]
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_it_says_what_openvino_says(bundle):
+    expected = make_engine(bundle, "openvino", precision="fp32").run(crops(5), vectors(5))
+    engine = make_engine(bundle, "onnxruntime", device="cpu", threads=1)
+    assert (engine.device, engine.precision) == ("cpu", "fp32")
+    assert_same(engine.run(crops(5), vectors(5)), expected)
+
+
+def test_the_batch_is_dynamic_down_to_none(bundle):
+    engine = make_engine(bundle, "onnxruntime", device="cpu")
+    inputs, described = crops(40), vectors(40)["tiny"]
+    whole = engine.run(inputs, {"tiny": described})
+    for n in (1, 3, 40, 0):
+        part = engine.run(inputs[:n], {"tiny": described[:n]})
+        assert_same(part, {name: values[:n] for name, values in whole.items()})
+
+
+def test_what_is_returned_is_not_overwritten_by_the_next_call(bundle):
+    engine = make_engine(bundle, "onnxruntime", device="cpu")
+    first = engine.run(crops(2), vectors(2))
+    before = {name: values.copy() for name, values in first.items()}
+    engine.run(crops(3)[:2], vectors(2))
+    assert_same(first, before)
+
+
+def test_padding_to_buckets_changes_no_answer(bundle):
+    """As on a GPU, whose part the CPU plays here."""
+    engine = make_engine(bundle, "onnxruntime", device="cpu")
+    inputs, described = crops(37), vectors(37)
+    expected = engine.run(inputs, described)
+    engine.device = "cuda:0"
+    assert_same(engine.run(inputs, described), expected)
+
+
+@pytest.mark.parametrize("fits", [8, 0])
+def test_out_of_memory_means_smaller_batches_and_then_an_error(bundle, monkeypatch, fits):
+    engine = make_engine(bundle, "onnxruntime", device="cpu")
+    inputs, described = crops(20), vectors(20)
+    expected = engine.run(inputs, described)
+    engine.device, whole = "cuda:0", engine._infer
+
+    def infer(given):
+        if len(given["crops"]) > fits:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
+        return whole(given)
+
+    monkeypatch.setattr(engine, "_infer", infer)
+    if fits:
+        assert_same(engine.run(inputs, described), expected)
+    else:
+        with pytest.raises(EngineError, match="cuda:0 has too little memory left for one face"):
+            engine.run(inputs, described)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"device": "GPU"}, "device 'GPU' is unknown to engine 'onnxruntime'; use cpu, cuda, cuda:N, tensorrt"),
+        ({"device": "cpu", "precision": "fp16"}, "'fp16' cannot be had .* on cpu; it has fp32, int8"),
+        ({"device": "cpu", "precision": "int8"}, "needs .*int8-cpu.*not there; make it: face-mtl export --model"),
+    ],
+)
+def test_what_cannot_be_had_is_named(bundle, options, complaint):
+    with pytest.raises(EngineError, match=complaint):
+        make_engine(bundle, "onnxruntime", **options)
+
+
+@pytest.mark.skipif(not CPU_ALONE, reason="this ONNX Runtime has CUDA")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tensorrt"])
+def test_a_missing_provider_is_named_with_what_brings_it(bundle, device):
+    with pytest.raises(EngineError, match=f"device '{device}' is not there: .*CPUExecution.*onnxruntime-gpu"):
+        make_engine(bundle, "onnxruntime", device=device)
+
+
+def test_a_provider_that_does_not_load_is_no_silent_cpu(bundle, monkeypatch):
+    """ONNX Runtime itself goes on with the CPU."""
+    real = ort.InferenceSession
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", lambda *a, **k: real(*a, providers=["CPUExecutionProvider"]))
+    with pytest.raises(EngineError, match="device 'cuda' cannot be used: CUDAExecutionProvider does not load"):
+        make_engine(bundle, "onnxruntime", device="cuda")
+
+
+def test_auto_takes_it_where_openvino_is_missing(bundle, monkeypatch, caplog):
+    find = engines.importlib.util.find_spec
+    monkeypatch.setattr(
+        engines.importlib.util, "find_spec", lambda name, *rest: None if name == "openvino" else find(name, *rest)
+    )
+    caplog.set_level("INFO")
+    engine = make_engine(bundle, "auto", device="cpu")
+    assert (engine.name, engine.precision) == ("onnxruntime", "fp32")
+    assert "(auto: device is cpu; openvino not installed) (precision auto: " in caplog.text
+
+
+def test_it_does_without_torch_and_openvino(bundle):
+    code = (
+        "import sys\n"
+        "from dataclasses import replace\n"
+        "from face_mtl_ros.networks.presets import PRESETS\n"
+        f"PRESETS['tiny'] = replace(PRESETS['compact'], name='tiny', width={TINY.width}, "
+        f"hidden_units={TINY.hidden_units})\n"
+        "from face_mtl_ros.bundle.bundle import load_bundle\n"
+        "from face_mtl_ros.runtime.engines import make_engine\n"
+        f"make_engine(load_bundle({str(bundle.root)!r}), 'onnxruntime', 'cpu')\n"
+        "assert not {'torch', 'openvino'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_where_it_is_missing_it_says_what_to_install(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match=r"needs onnxruntime, which is not installed: pip install 'face_mtl_ros\["):
+        make_engine(bundle, "onnxruntime")
