@@ -88,8 +88,8 @@ fi
 
 interfaces() { find face_mtl_msgs -type f ! -path '*/.*' | LC_ALL=C sort | xargs sha256sum; }
 key_venv=$(printf '%s\n' "$root" "$base" "$version" "${sourced:-pypi}" | hash_of)
-key_base=$({ echo "$key_venv"; echo "${ros_packages[*]}"; cat constraints.txt; } | hash_of)
-key_self=$({ echo "$key_base"; cat setup.py setup.cfg; } | hash_of)
+key_base=$({ echo "$key_venv"; [ -n "$sourced" ] || { echo "${ros_packages[*]}"; cat constraints.txt; }; } | hash_of)
+key_self=$({ echo "$key_base"; cat constraints.txt setup.py setup.cfg; } | hash_of)
 key_msgs=$({ echo "$key_base"; interfaces; } | hash_of)
 
 up_to_date() {

@@ -12,6 +12,7 @@ from .. import __version__
 EXTRAS = {
     **dict.fromkeys(("captum", "kornia", "matplotlib", "optuna", "tensorboard", "torch", "torchmetrics"), "train"),
     **dict.fromkeys(("onnx", "openvino"), "train"),
+    "onnxruntime": "onnxruntime",
     **dict.fromkeys(("dlib", "face_recognition_models"), "teacher"),
 }
 
