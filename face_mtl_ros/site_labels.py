@@ -62,7 +62,7 @@ def rename_label(
         return Renamed(changed, bundle.version)
     try:
         return Renamed(changed, site.rename(task, label, wanted).bundle.version)
-    except Exception:
+    except Exception:  # whatever it is, it is raised: samples and model keep the same name
         if stored:
             store.rename(task, wanted, label, stored[0].display_name)
         raise

@@ -1,21 +1,17 @@
 """What the tests of on-site training share: a small model with an embedding, a store with samples, and workers."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from safetensors.torch import load_file
-from tiny_world import QUICK, SHAPES, TINY, draw_pictures, quiet
+from tiny_world import SHAPES, TINY
 
 from face_mtl_ros.bundle.bundle import Bundle, Tensors, load_bundle, with_column, write_manifest
 from face_mtl_ros.bundle.files import write_tensors
-from face_mtl_ros.datasets.registry import read_dataset
 from face_mtl_ros.runtime.random_bundle import write_random_bundle
 from face_mtl_ros.samples.sample import Picture
 from face_mtl_ros.samples.store import SampleStore
-from face_mtl_ros.training.production import make_encoder
 
 # The worker process as it is, but that it knows the preset `tiny`.
 TINY_WORKER = (
@@ -32,22 +28,6 @@ def write_model(root: Path) -> Bundle:
     columns = {"emotion": (["neutral", "happiness"], []), "gender": (["male", "female"], ["emotion"])}
     bundle = write_random_bundle(root, TINY.name, columns, name="default")
     return _with_embedding(bundle, bundle.columns["emotion"])
-
-
-def train_model(root: Path, pictures: Path) -> Bundle:
-    """The same, but that it has learned to tell shapes apart."""
-    data = [read_dataset("folder", draw_pictures(pictures, tuple(SHAPES)), "train")]
-    trained = make_encoder(root, "default", TINY.name, data, replace(QUICK, epochs=6), "test", quiet)
-    head = {name: tensor.numpy() for name, tensor in load_file(root / "heads" / "label.safetensors").items()}
-    write_random_bundle(root, TINY.name, {"emotion": (sorted(SHAPES), []), "gender": (["male", "female"], ["emotion"])})
-    like = load_bundle(root).manifest
-    files = {"emotion": write_tensors(root, "columns/emotion.safetensors", head)}
-    columns = [c.model_copy(update={"file": files.get(c.task, c.file)}) for c in like.columns]
-    encoder = trained.manifest.encoder.model_copy(
-        update={"file": write_tensors(root, "encoder.safetensors", trained.encoder)}
-    )
-    write_manifest(root, like.model_copy(update={"name": "default", "encoder": encoder, "columns": columns}))
-    return _with_embedding(load_bundle(root), head)
 
 
 def _with_embedding(bundle: Bundle, like: Tensors) -> Bundle:

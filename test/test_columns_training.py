@@ -33,9 +33,10 @@ from face_mtl_ros.training.calibration import fit_temperature  # noqa: E402
 from face_mtl_ros.training.columns import Plan, begin_with, train_column  # noqa: E402
 from face_mtl_ros.training.corpus import Corpus  # noqa: E402
 from face_mtl_ros.training.dlib_resnet import DlibResNet, dat_file  # noqa: E402
+from face_mtl_ros.training.encoder_production import make_encoder  # noqa: E402
 from face_mtl_ros.training.loop import TrainingError  # noqa: E402
 from face_mtl_ros.training.pretraining import pretrain_multitask  # noqa: E402
-from face_mtl_ros.training.production import ColumnOrder, make_column, make_encoder  # noqa: E402
+from face_mtl_ros.training.production import ColumnOrder, make_column  # noqa: E402
 from face_mtl_ros.training.scoring import column_logits, people_and_embeddings  # noqa: E402
 
 ASTRONAUT = Path(face_mtl_ros.__file__).parent / "assets" / "astronaut.jpg"

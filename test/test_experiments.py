@@ -322,7 +322,7 @@ def test_processes_share_the_runs(start, tmp_path):
 def test_what_is_killed_goes_on_within_the_epoch(start, tmp_path):
     # A checkpoint a step, for epochs of three steps are shorter than the few seconds between two checkpoints.
     words = ("--epochs", "4", "--only", "age")
-    process = start(*words, before="from face_mtl_ros.training.experiments import run; run.CHECKPOINT_EVERY_S = 0; ")
+    process = start(*words, before="from face_mtl_ros.training import loop; loop.CHECKPOINT_AFTER_EPOCH_S = 0; ")
     assert any("age-seed0: after epoch 2" in line for line in process.stderr)
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -14,11 +14,11 @@ import numpy as np  # noqa: E402
 from tiny_world import QUICK, TINY, draw_pictures, quiet, single_step  # noqa: E402
 
 from face_mtl_ros.datasets.registry import read_dataset  # noqa: E402
+from face_mtl_ros.file_lock import alone  # noqa: E402
 from face_mtl_ros.networks.progressive import ProgressiveNetwork  # noqa: E402
 from face_mtl_ros.training.columns import Plan, train_column  # noqa: E402
 from face_mtl_ros.training.corpus import Corpus  # noqa: E402
 from face_mtl_ros.training.features import CachedFeatures, Frozen  # noqa: E402
-from face_mtl_ros.training.interrupt import alone  # noqa: E402
 from face_mtl_ros.training.views import Views  # noqa: E402
 
 
@@ -138,7 +138,7 @@ def test_a_disk_without_room_is_named_with_the_remedy(network, corpus, folder, m
 def test_of_two_at_work_on_a_cache_one_waits_for_the_other(network, corpus, folder):
     made = []
     other = threading.Thread(target=lambda: made.append(CachedFeatures(plain(network, corpus), 1, "key", quiet)))
-    with alone(folder):
+    with alone(folder / ".lock", "a test"):
         other.start()
         other.join(0.3)
         assert other.is_alive() and not caches(folder)

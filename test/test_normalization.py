@@ -12,7 +12,8 @@ from face_mtl_ros.datasets.folder import read_folder  # noqa: E402
 from face_mtl_ros.networks.encoder import Encoder  # noqa: E402
 from face_mtl_ros.networks.normalization import fold_normalization, normalised  # noqa: E402
 from face_mtl_ros.networks.presets import PRESETS  # noqa: E402
-from face_mtl_ros.training.production import ColumnOrder, make_column, make_encoder  # noqa: E402
+from face_mtl_ros.training.encoder_production import make_encoder  # noqa: E402
+from face_mtl_ros.training.production import ColumnOrder, make_column  # noqa: E402
 
 PLAIN = replace(TINY, name="plain", normalization="none")
 

@@ -9,7 +9,7 @@ import pytest
 
 from face_mtl_ros.datasets.crops import dataset_crop
 from face_mtl_ros.datasets.registry import read_dataset
-from face_mtl_ros.samples.selection import Selector, sharpness
+from face_mtl_ros.samples.selection import Selector
 from face_mtl_ros.vision.alignment import align
 
 ASSETS = Path(__file__).parents[1] / "face_mtl_ros" / "assets"
@@ -97,7 +97,6 @@ def test_what_is_stored_already_counts_and_the_margin_does_not():
     known = [portrait(margin=16)]
     assert Selector(known=known).offer(portrait(), 90).reason == "duplicate"
     assert Selector(known=[portrait()]).offer(known[0], 90).reason == "duplicate"
-    assert sharpness(known[0]) == sharpness(portrait())
 
 
 def test_the_summary_says_why_not_more_and_what_to_do():

@@ -1,22 +1,26 @@
 """face-mtl analyze: pictures in, one line of JSON each out."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from ..analyzer import Attribute, Face, FaceAnalyzer
 from ..bundle.locate import DEFAULT_MODEL
 from ..runtime.engines import ENGINES
 from ..vision.alignment import CROP_SIZE
 from ..vision.detectors import DETECTORS
-from ..vision.drawing import draw
 from ..vision.sources import PICTURE_SUFFIXES
+
+if TYPE_CHECKING:  # imported by `run`: else every face-mtl command would wait for SciPy
+    from ..analyzer import Attribute, Face, FaceAnalyzer
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +48,8 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Analyse all files; one that fails is named on stderr, the others go on, and the exit status is 1."""
+    from ..analyzer import FaceAnalyzer
+
     analyzer = FaceAnalyzer(model=args.model, detector=args.detector, engine=args.engine)
     failed = 0
     for path in args.paths:
@@ -106,12 +112,16 @@ def _analyze(analyzer: FaceAnalyzer, file: Path, args: argparse.Namespace) -> No
             said = ", ".join(f"{a.task} {a.label} {a.confidence:.2f}" for a in face.attributes)
             print(f"  {face.face_id}: {said}", flush=True)
     if args.draw:
+        from ..vision.drawing import draw
+
         args.draw.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(args.draw / f"{file.stem}.annotated.jpg"), draw(picture, faces))
 
 
 def _crop_as_face(analyzer: FaceAnalyzer, picture: np.ndarray) -> Face:
     """The whole picture as one face, aligned already."""
+    from ..analyzer import Face
+
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     height, width = grey.shape
     shrinks = max(height, width) > CROP_SIZE

@@ -16,9 +16,6 @@ import numpy as np
 
 from ..networks.presets import PRESETS
 from ..runtime.engines import ENGINES
-from ..runtime.measure import COLUMNS, measured_times, timing
-
-__all__ = ["COLUMNS", "add_parser", "run"]
 
 BATCHES = (1, 4, 8)
 # What an engine is measured in, where the machine has it. No others differ in speed: fp16 is fp32 on a CPU.
@@ -147,6 +144,7 @@ def pictures(seconds: float) -> Iterator[dict]:
     All faces are read in each picture, as of a still; in a stream they are read by turns.
     """
     from ..analyzer import FaceAnalyzer
+    from ..runtime.measure import measured_times, timing
     from ..vision.portraits import PlacedFace, compose
 
     analyzer = FaceAnalyzer(detector="haar", min_face=30)
@@ -218,6 +216,8 @@ def gemm_gflops() -> dict[str, float]:
     import openvino as ov
     from openvino import opset13 as ops
 
+    from ..runtime.measure import measured_times
+
     core = ov.Core()
     rng = np.random.default_rng(0)
     found = {}
@@ -247,6 +247,8 @@ def _torch_gemm(precisions: Sequence[str]) -> dict[str, float]:
         import torch
     except ModuleNotFoundError:
         return {}
+    from ..runtime.measure import measured_times
+
     found = {}
     for precision in precisions:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _multitask(args: argparse.Namespace):
-    from ..training.production import make_encoder
+    from ..training.encoder_production import make_encoder
 
     return make_encoder(
         args.output,
@@ -65,7 +65,7 @@ def _multitask(args: argparse.Namespace):
 
 
 def _random(args: argparse.Namespace):
-    from ..training.production import make_random_encoder
+    from ..training.encoder_production import make_random_encoder
 
     return make_random_encoder(args.output, args.name, args.preset, recipe_of(args), command_line(), args.force)
 

@@ -2,17 +2,14 @@
 
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
-from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
 
@@ -27,6 +24,7 @@ from ..vision.detectors import DetectorError
 from ..vision.drawing import draw
 from ..vision.encodings import ImageError
 from . import diagnostics
+from .background import Background
 from .conversions import (
     array_to_image,
     crops_to_message,
@@ -36,6 +34,7 @@ from .conversions import (
     tasks_of,
 )
 from .interfaces import FaceAttributesArray, FaceCropArray, GetModel, SetModel
+from .managed import ManagedNode
 from .parameters import NodeParameters, PerceptionSettings, SettingsError
 from .spinning import run
 
@@ -45,7 +44,7 @@ NEWEST = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Reliab
 MAX_MODEL_TEXT = 1024  # characters of a model's name or path; longer ones make no answer that can be read
 
 
-class PerceptionNode(LifecycleNode):
+class PerceptionNode(ManagedNode):
     """Lifecycle: configure loads model and detector, activate subscribes to the images, deactivate and cleanup undo it.
 
     The executor's thread only takes messages; each image's bytes are handed to a worker thread, which converts, reads
@@ -59,13 +58,12 @@ class PerceptionNode(LifecycleNode):
         self._settings = PerceptionSettings()
         self._analyzer: FaceAnalyzer | None = None
         self._model = ""  # what an empty set_model loads
-        self._problem = ""
         self._enabled = True
         self._subscription: Subscription | None = None
         self._worker: FrameWorker | None = None
         self._stream_clock = StreamClock()
         self._statistics = StreamStatistics()
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._loader = Background(self, 1, "model")
         self._faces = self.create_lifecycle_publisher(FaceAttributesArray, "face_attributes", 10)
         self._crops = self.create_lifecycle_publisher(FaceCropArray, "~/crops", 10)
         self._picture = self.create_lifecycle_publisher(Image, "face_attributes/image", 1)
@@ -91,15 +89,8 @@ class PerceptionNode(LifecycleNode):
                 threads=settings.threads,
                 min_face=settings.min_face,
             )
-        except (SettingsError, BundleError, EngineError, DetectorError) as error:
-            self._problem = str(error)
-            self.get_logger().error(f"not configured: {error}")
-            return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            # A defect. rclpy turns it into ERROR without a word, so it is written down here.
-            self._problem = f"{type(error).__name__}: {error}"
-            self.get_logger().error(f"not configured: {traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
+            return self.not_configured(error, (SettingsError, BundleError, EngineError, DetectorError))
         self._problem = ""
         self._model = _lasting_name(settings.model, self._analyzer.predictor)
         self._apply(settings, self._analyzer)
@@ -138,14 +129,7 @@ class PerceptionNode(LifecycleNode):
     def close(self) -> None:
         """End the threads; the process is about to end."""
         self._stop()
-        self._loader.shutdown(wait=False, cancel_futures=True)
-
-    def autostart(self) -> None:
-        """Configure and activate, unless the parameter says not to. One that fails to configure stays, and says why."""
-        if not self._declared.value("autostart"):
-            return
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        self._loader.close()
 
     # Images
 
@@ -259,7 +243,7 @@ class PerceptionNode(LifecycleNode):
             return response
         try:
             # At the priority of the rest: a thread of a lower one would hold Python's lock while others wait for it.
-            predictor = await self._in_background(lambda: analyzer.load_model(model))
+            predictor = await self._loader.run(lambda: analyzer.load_model(model))
         except (BundleError, EngineError) as error:
             response.message = f"{error}; {analyzer.predictor.bundle.version} goes on"
             self.get_logger().error(f"set_model: {response.message}")
@@ -278,20 +262,6 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().info(f"set_model: {response.message}")
         response.model_version = analyzer.predictor.bundle.version
         return response
-
-    async def _in_background(self, work: Callable[[], Predictor]) -> Predictor:
-        """Await work done in the loader's thread; what it raises is raised here."""
-        done: Future[None] = Future(executor=self.executor)
-
-        def finish(_: object) -> None:
-            done.set_result(None)
-            if self.executor is not None:
-                self.executor.wake()  # which waits for messages, and learns of a future only when it looks
-
-        loading = self._loader.submit(work)
-        loading.add_done_callback(finish)
-        await done
-        return loading.result()
 
     def _on_set_parameters(self, parameters: list) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in self._declared}

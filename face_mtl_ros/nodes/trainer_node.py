@@ -13,7 +13,7 @@ from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from ..bundle.files import BundleError
 from ..samples.errors import SampleStoreError
@@ -38,6 +38,7 @@ from .interfaces import (
     TrainingStatus,
 )
 from .job_services import JobServices
+from .managed import ManagedNode
 from .model_services import ModelServices
 from .parameters import NodeParameters, SettingsError
 from .perception_client import PerceptionClient
@@ -74,7 +75,7 @@ class _Desk:
 Answer = Callable[[_Desk, Any, Any], Awaitable[None]]
 
 
-class TrainerNode(LifecycleNode):
+class TrainerNode(ManagedNode):
     """Lifecycle: configure finds model and store, activate answers and goes on with a job, deactivate interrupts it.
 
     The executor's thread only takes messages and looks at crops: what may block is done in threads, changes of the
@@ -116,15 +117,8 @@ class TrainerNode(LifecycleNode):
             settings = self._declared.read()
             site = SiteModel(settings.model, settings.keep_versions)
             version = site.bundle().version
-        except (SettingsError, *EXPECTED) as error:
-            self._problem = str(error)
-            self.get_logger().error(f"not configured: {error}")
-            return TransitionCallbackReturn.FAILURE
         except Exception as error:
-            # A defect. rclpy turns it into ERROR without a word, so it is written down here.
-            self._problem = f"{type(error).__name__}: {error}"
-            self.get_logger().error(f"not configured: {traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
+            return self.not_configured(error, (SettingsError, *EXPECTED))
         self._settings, self._site = settings, site
         self._problem = "the trainer is not active: activate it"
         self.get_logger().info(f"model {version}, samples in {self._store.file}")
@@ -164,13 +158,6 @@ class TrainerNode(LifecycleNode):
         self._stop()
         self._changes.close()
         self._looks.close()
-
-    def autostart(self) -> None:
-        """Configure and activate, unless the parameter says not to. One that fails to configure stays, and says why."""
-        if not self._declared.value("autostart"):
-            return
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
 
     def _open_desk(self) -> _Desk:
         settings, site = self._settings, self._site

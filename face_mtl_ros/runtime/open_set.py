@@ -64,19 +64,6 @@ def class_means(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> np.
     return means / lengths
 
 
-def nearness(embeddings: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Cosine to the nearest class mean, -1 to 1.
-
-    Args:
-        embeddings: float (n, d), of length 1.
-        means: float (classes, d), as class_means gives them.
-
-    Returns:
-        float64 (n,).
-    """
-    return (np.asarray(embeddings, np.float64) @ means.T).max(1)
-
-
 def clear_nearness(embeddings: np.ndarray, means: np.ndarray, named: np.ndarray) -> np.ndarray:
     """Cosine to the mean of the class that a face is named by, less what its lead over all others lacks of MARGIN.
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..vision.alignment import CROP_SIZE
+from ..vision.quality import sharpness
 
 Reason = Literal["taken", "enough", "small", "blurred", "light", "quality", "duplicate"]
 
@@ -21,18 +22,7 @@ MIN_CONTRAST = 15.0  # standard deviation in grey levels; LFW's lowest is 17
 MAX_CLIPPED = 0.2  # share of pixels that are as good as black (to 5) or white (from 250); none of LFW's has as many
 MAX_LIKENESS = 0.92  # refuses 90 % of copies jittered by 2 pixels and 2 degrees, 0.3 % of other pictures
 
-SHARPNESS_SIDE = 64  # pixels, in which to look for edges: noise and the sampling of a small face are averaged out
 LIKENESS_SIDE, LIKENESS_SHIFT = 48, 4  # pixels, in which faces are compared, and by which one may be shifted
-# Second differences along the rows, the columns and both diagonals, whose pixels lie farther apart.
-_DIFFERENCES = tuple(
-    np.array(kernel, np.float32)
-    for kernel in (
-        [[0, 0, 0], [1, -2, 1], [0, 0, 0]],
-        [[0, 1, 0], [0, -2, 0], [0, 1, 0]],
-        [[0.5, 0, 0], [0, -1, 0], [0, 0, 0.5]],
-        [[0, 0, 0.5], [0, -1, 0], [0.5, 0, 0]],
-    )
-)
 _ADVICE: dict[Reason, tuple[str, str]] = {
     "small": ("too small", "come closer"),
     "blurred": ("blurred", "hold still"),
@@ -136,21 +126,6 @@ class Selector:
         if likeness > MAX_LIKENESS:
             return Verdict(False, "duplicate", f"correlation with another is {likeness:.2f}, at most {MAX_LIKENESS}")
         return Verdict(True, "taken", f"sharpness {found:.4f}, correlation with the others at most {likeness:.2f}")
-
-
-def sharpness(crop: np.ndarray) -> float:
-    """How sharp a face is, whatever its contrast: 0 to about 1, LFW's mostly 0.015 to 0.1.
-
-    The variance of the second difference along the blurriest of four directions, over the variance of the crop. The
-    Laplacian, the sum of two of them, calls a face sharp that was moved along one direction: it refuses 75 % of those
-    moved by 13 pixels, this 96 %.
-
-    Args:
-        crop: uint8 (128, 128) or (160, 160).
-    """
-    small = cv2.resize(_inner(crop), (SHARPNESS_SIDE, SHARPNESS_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    variance = float(small.var())
-    return min(float(cv2.filter2D(small, -1, kernel).var()) for kernel in _DIFFERENCES) / max(variance, 1.0)
 
 
 def _bad_light(face: np.ndarray) -> str:

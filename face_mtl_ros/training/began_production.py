@@ -11,7 +11,7 @@ from ..bundle.network import to_numpy
 from ..datasets.dataset import Dataset
 from ..networks.presets import get_preset
 from .began import BeganRecipe, train_began
-from .production import new_manifest, refuse_to_replace
+from .encoder_production import new_manifest, refuse_to_replace
 from .provenance import checkpoint_file, provenance
 from .unlabelled import UnlabelledPool
 

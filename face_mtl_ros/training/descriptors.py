@@ -11,9 +11,9 @@ import numpy as np
 
 from ..datasets.crops import cache_key
 from ..datasets.dataset import Dataset, DatasetError
+from ..file_lock import alone
 from ..paths import cache_dir
 from ..runtime.descriptor import Descriptor
-from .interrupt import alone
 
 REPORT_EVERY = 500  # pictures
 Report = Callable[[str], None]
@@ -36,7 +36,7 @@ def dataset_descriptors(dataset: Dataset, descriptor: Descriptor, report: Report
     which = hashlib.sha256(json.dumps(descriptor.spec.record().identity, sort_keys=True).encode()).hexdigest()[:12]
     name = f"{descriptor.spec.name}-{which}-{dataset.name}-{dataset.split}-{cache_key(dataset, 0)}.npy"
     file = cache_dir() / "descriptors" / name
-    with alone(file.parent):
+    with alone(file.parent / ".lock", f"descriptors of {dataset.name} {dataset.split}"):
         if not file.exists():
             _describe(dataset, descriptor, file, report)
     return np.load(file)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from ..file_lock import alone
 from ..networks.progressive import ProgressiveNetwork
 from ..paths import cache_dir
 from .chunks import encode
 from .corpus import Corpus
 from .device import best_autocast, best_device
-from .interrupt import alone
 from .views import Views
 
 LIMIT_BYTES = 24 * 2**30  # all caches together
@@ -71,7 +71,8 @@ class CachedFeatures:
         self._sizes = [shape.numel() for shape in self._shapes]
         described = json.dumps([key, frozen.corpus.key, frozen.sources, views, frozen.views.name, self._sizes])
         self.folder = cache_dir() / "features" / hashlib.sha256(described.encode()).hexdigest()[:20]
-        with alone(cache_dir() / "features"):  # several processes may share a training, or a search
+        # Several processes may share a training, or a search.
+        with alone(cache_dir() / "features" / ".lock", "keeping features"):
             self._fill(report)
 
     @property

@@ -1,11 +1,9 @@
-"""Ctrl-C and other processes: what must not be disturbed, and what only one may do at a time."""
+"""Ctrl-C, which must not disturb a step."""
 
-import fcntl
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 
 @contextmanager
@@ -29,12 +27,3 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process is at work in the folder, which is made if need be; a killed one is none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -22,6 +22,7 @@ from .recipe import Recipe
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY_S = 60.0
+CHECKPOINT_AFTER_EPOCH_S = 5.0  # at the end of an epoch, so that a kill loses one at most
 REPORT_EVERY_S = 10.0
 CLIP_NORM = 5.0
 STAGNATION = 2  # epochs without a lower loss, after which the plateau schedule halves the learning rate
@@ -71,9 +72,9 @@ def fit(
         loss_of: the mean loss of the samples at these indices, a scalar with gradient; it also gets the share of the
             budget that is used up.
         samples: how many samples there are; loss_of gets indices below it.
-        checkpoint: written once a minute, at the end and on Ctrl-C; training continues from it if it is there. The
-            budget (epochs, minutes) may be another one than before: what is left then follows the new one. Of several
-            processes the first one writes and reads it, for all.
+        checkpoint: written once a minute, after an epoch, at the end and on Ctrl-C; training continues from it if it is
+            there. The budget (epochs, minutes) may be another one than before: what is left then follows the new one.
+            Of several processes the first one writes and reads it, for all.
         report: called with a line of progress about every ten seconds.
         names: the samples' ids, for error messages.
         identity: what else a checkpoint must agree in, such as the preset.
@@ -99,7 +100,8 @@ def fit(
             loss = run.advance(loss_of(indices, done), done, [names[i] for i in indices] if names else [])
             losses.append(loss)
             now, done = time.monotonic(), run.progress()
-            if run.epoch_ended():
+            epoch_ended = run.epoch_ended()
+            if epoch_ended:
                 _end_epoch(run, validate, report, log)
             if now - reported > REPORT_EVERY_S or done >= 1:
                 mean, rate = float(np.mean(losses)), (run.step - since) * recipe.batch / (now - reported)
@@ -108,7 +110,8 @@ def fit(
                     log(run.step, {"loss": mean, "learning_rate": run.learning_rate, "rate": rate})
                 reported, since, losses = now, run.step, []
             stopped = interrupted()
-            if now - saved > CHECKPOINT_EVERY_S or done >= 1 or stopped:
+            waited = CHECKPOINT_AFTER_EPOCH_S if epoch_ended else CHECKPOINT_EVERY_S
+            if now - saved > waited or done >= 1 or stopped:
                 run.save()
                 saved = now
             if stopped:

@@ -234,7 +234,7 @@ class OnsiteTrainer:
             if state == "installing":
                 state, message = self._finish(job)
             self._end_job(running, state, message)
-        except Exception as error:
+        except Exception as error:  # a defect, which must end the job and not the queue
             logger.exception("job %s", job.job_id)
             with contextlib.suppress(OSError):  # a full disk: the next trainer takes it up again
                 self._end_job(running, "failed", f"{type(error).__name__}: {error}")

@@ -2,7 +2,7 @@
 
     FACE_MTL_HOME/jobs/<job id>/job.json        written by the trainer alone
     FACE_MTL_HOME/jobs/<job id>/progress.json   written by the worker process alone
-    FACE_MTL_HOME/jobs/<job id>/work/           what the worker makes; removed when the job has ended
+    FACE_MTL_HOME/jobs/<job id>/work            what the worker makes; removed when the job has ended
 
 Each file is replaced as a whole, so that whoever reads it finds the state before or after. No torch here.
 """

@@ -4,14 +4,12 @@ It only writes into the job's folder: progress.json, and work/bundle, a whole ne
 reads. It runs at low priority, is the first that the system ends where memory is short, and ends with its parent.
 """
 
-import fcntl
 import os
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 
 from ..bundle.bundle import MANIFEST, Bundle, load_bundle, with_column, write_manifest
 from ..bundle.files import BundleError
+from ..file_lock import alone
 from ..samples.dataset import samples_dataset
 from ..samples.pictures import with_margin
 from ..samples.store import SampleStore
@@ -34,7 +33,7 @@ def main(arguments: list[str]) -> int:
     job = JobRecord.model_validate_json((folder / JOB_FILE).read_bytes())
     _end_with_parent()
     _be_modest(job.order)
-    with _alone(folder / WORK):
+    with alone(folder / WORK / "lock", "the worker of a killed trainer is ending"):
         progress = _Reporter(folder)
         try:
             bundle = run_job(job.order, folder / WORK, progress)
@@ -43,7 +42,7 @@ def main(arguments: list[str]) -> int:
         except (ValueError, OSError, RuntimeError) as error:
             traceback.print_exc()
             return progress.fail(" ".join(str(error).split()) or type(error).__name__)
-        except Exception as error:
+        except Exception as error:  # the one who waits for the job sees no traceback
             traceback.print_exc()
             return progress.fail(f"a defect ended the training: {type(error).__name__}: {error}")
         progress.finish(bundle, job.order.task)
@@ -188,15 +187,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Wait for the worker of a killed trainer to end, if it is still there."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import torch
 
 from ..datasets.crops import cache_key, dataset_crop
 from ..datasets.dataset import Dataset
+from ..file_lock import alone
 from ..paths import cache_dir
 from ..vision.alignment import CROP_SIZE, TEMPLATE
 from .dlib_resnet import DIMENSIONS, SIZE, DlibResNet, dat_file
-from .interrupt import alone
 
 MARGIN = 32  # pixels of surroundings that a chip needs around our tighter crop
 BATCH = 8
@@ -29,7 +29,7 @@ def teacher_descriptors(dataset: Dataset, report: Callable[[str], None] = print)
         ModuleNotFoundError: the `teacher` extra is not installed.
     """
     file = cache_dir() / "descriptors" / f"dlib-{dataset.name}-{dataset.split}-{cache_key(dataset, MARGIN)}.npy"
-    with alone(file.parent):
+    with alone(file.parent / ".lock", f"descriptors of {dataset.name} {dataset.split}"):
         if not file.exists():
             _describe(dataset, file, report)
     return np.load(file)

@@ -17,7 +17,6 @@ from ...bundle.manifest import FileRecord
 from ...bundle.network import to_numpy, to_torch
 from ...networks.column import Column
 from ...networks.progressive import ProgressiveNetwork
-from .. import loop
 from ..columns import Plan, train_column
 from ..corpus import Corpus
 from ..device import best_autocast, best_device
@@ -28,7 +27,6 @@ from .cells import Cell, Run
 from .setting import Setting
 
 BATCH = 64
-CHECKPOINT_EVERY_S = 5.0  # an epoch of a few thousand pictures takes longer, and no more than one may be lost
 
 
 def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str, Any]:
@@ -56,7 +54,6 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
         key=key,
     )
     checkpoint = setting.out / "checkpoints" / f"{run.name}.pt"
-    loop.CHECKPOINT_EVERY_S = CHECKPOINT_EVERY_S
     column, history = train_column(network, plan, recipe, checkpoint, report)
     scores = score(network, column, cell, Corpus([data.test], [cell.task]))
     drawn_on = not cell.sources and not cell.retrain_encoder
