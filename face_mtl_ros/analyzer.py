@@ -15,6 +15,7 @@ from .bundle.shared import same_descriptors, shared_tasks
 from .runtime.descriptor import load_descriptors
 from .runtime.engines import make_engine
 from .runtime.predictor import Predictor
+from .runtime.track_descriptors import TrackDescriptors
 from .vision.alignment import CROP_SIZE, align
 from .vision.detection import Detection
 from .vision.detectors import make_detector
@@ -97,9 +98,9 @@ class FaceAnalyzer:
         max_age_s: seconds that a track survives without being seen.
         reads_per_frame: of a stream's faces, so many are read in a frame, by turns, and new ones; the others keep what
             was last read of them. So a crowd does not slow the stream down. 0: all.
-        descriptor_every: where the model draws on foreign face descriptors, a stream's face is described when it is
-            new, and again once it was seen in so many further frames; at most one face a frame is described again, so
-            in a crowd it takes longer. At least 1.
+        descriptor_every: where the model draws on foreign face descriptors, a stream's face is described in its first
+            frames, and again once it was seen in so many further frames; at most one face a frame is described again,
+            so in a crowd it takes longer. The mean of its latest descriptions counts; see TrackDescriptors. At least 1.
 
     Raises:
         BundleError, EngineError, DetectorError: what cannot be had, and the remedy.
@@ -130,7 +131,7 @@ class FaceAnalyzer:
         self.reads_per_frame = reads_per_frame
         self.descriptor_every = descriptor_every
         self._readings: dict[str, _Reading] = {}  # the latest of each tracked face, in the order of reading
-        self._described: dict[str, _Described] = {}  # the tracked faces by foreign descriptors, longest ago first
+        self._described = TrackDescriptors()
         self._read_by = self.predictor  # whose readings these are
         self.max_faces = max_faces
         self.stage_ms: dict[str, float] = {}
@@ -185,7 +186,7 @@ class FaceAnalyzer:
         self.smoother.forget(alive)
         self.naming.forget(alive)
         self._readings = {face_id: reading for face_id, reading in self._readings.items() if face_id in alive}
-        self._described = {face_id: found for face_id, found in self._described.items() if face_id in alive}
+        self._described.forget(alive)
         stages.lap("track")
         detections = [track.detection for track in tracks]
         crops = _crops(image, detections)
@@ -216,17 +217,12 @@ class FaceAnalyzer:
         self._read_by = predictor
 
     def _describe(self, predictor: Predictor, image: np.ndarray, tracks: Sequence[Track]) -> None:
-        """Describe the new faces by the foreign descriptors, and of those whose turn it is the one described first."""
+        """Describe the faces whose turn it is by the foreign descriptors."""
         shown = {track.face_id: track.detection.points for track in tracks}
-        for face_id in shown.keys() & self._described.keys():
-            self._described[face_id].frames += 1
-        due = [face_id for face_id in shown if face_id not in self._described]
-        stale = [face_id for face_id, last in self._described.items() if last.frames >= self.descriptor_every]
-        due += [face_id for face_id in stale if face_id in shown][:1]
+        due = self._described.due(list(shown), self.descriptor_every)
         found = predictor.describe(image, [shown[face_id] for face_id in due])
         for row, face_id in enumerate(due):
-            self._described.pop(face_id, None)  # what is put in anew comes last
-            self._described[face_id] = _Described({name: vectors[row] for name, vectors in found.items()})
+            self._described.add(face_id, {name: vectors[row] for name, vectors in found.items()})
 
     def _read(self, predictor: Predictor, ids: list[str], crops: np.ndarray, stamp: float) -> None:
         """Read the faces whose turn it is: those never read, then those not read for longest."""
@@ -235,7 +231,7 @@ class FaceAnalyzer:
         new = [i for i, face_id in enumerate(ids) if face_id not in self._readings]
         chosen = new + read_before[: max(0, (self.reads_per_frame or len(ids)) - len(new))]
         described = {
-            name: np.array([self._described[ids[i]].vectors[name] for i in chosen], np.float32).reshape(
+            name: np.array([self._described.mean(ids[i], name) for i in chosen], np.float32).reshape(
                 len(chosen), descriptor.spec.dimensions
             )
             for name, descriptor in predictor.descriptors.items()
@@ -275,14 +271,6 @@ class _Reading:
     probabilities: dict[str, np.ndarray]
     names: dict[str, int | None]
     embedding: np.ndarray
-
-
-@dataclass(eq=False)
-class _Described:
-    """A tracked face by each foreign descriptor, float32 (d,), and in how many frames it was seen since."""
-
-    vectors: dict[str, np.ndarray]
-    frames: int = 0
 
 
 class _Stopwatch:

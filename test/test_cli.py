@@ -219,7 +219,7 @@ def test_doctor_s_status_is_that_of_what_auto_takes(capsys, monkeypatch, random_
     def make_engine(bundle, name):
         if name in lacking:
             raise EngineError(f"{name} is not installed")
-        return types.SimpleNamespace(device="cpu", precision="fp32")
+        return types.SimpleNamespace(name=name, device="cpu", precision="fp32")
 
     monkeypatch.setattr("face_mtl_ros.cli.doctor.make_engine", make_engine)
     assert run(capsys, "doctor")[0] == 0  # auto takes torch

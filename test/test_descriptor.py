@@ -291,7 +291,7 @@ class TestAnalyzer:
         analyzer.descriptor_every = 4
         seen = [bool(analyzer.track(a_face(), i / 30)[0]) for i in range(10)]
         assert all(seen)
-        assert described == [1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
+        assert described == [1, 1, 1, 0, 0, 0, 1, 0, 0, 0]
         analyzer.descriptor_every = 1
         assert analyzer.track(a_face(), 1 / 3)[0] and described[-1] == 1
 

@@ -2,51 +2,27 @@
 
 import json
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 torch = pytest.importorskip("torch", reason="training needs torch, which the train extra installs")
 pytest.importorskip("kornia", reason="augmentation needs kornia, which the train extra installs")
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics, which the train extra installs")
 
+from onsite_world import install_random_descriptor  # noqa: E402
 from tiny_world import draw_pictures, know_tiny, quiet, single_step  # noqa: E402
 
 from face_mtl_ros.cli import main  # noqa: E402
 from face_mtl_ros.datasets.registry import read_dataset  # noqa: E402
-from face_mtl_ros.runtime.descriptor import DescriptorError, install_descriptor  # noqa: E402
+from face_mtl_ros.runtime.descriptor import DescriptorError  # noqa: E402
 from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
 from face_mtl_ros.training.production import ColumnOrder, make_column  # noqa: E402
-from face_mtl_ros.vision.alignment import TEMPLATE  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def descriptor(monkeypatch, home, tmp_path):
     """A descriptor of four numbers, installed: random products of the picture."""
     know_tiny(monkeypatch)
-    weight = np.random.default_rng(0).normal(size=(4, 32 * 32)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("Flatten", ["face"], ["flat"]), helper.make_node("Gemm", ["flat", "w"], ["y"], transB=1)],
-        "four",
-        [helper.make_tensor_value_info("face", TensorProto.FLOAT, [1, 1, 32, 32])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    file = tmp_path / "four.onnx"
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.save(model, str(file))
-    config = {
-        "dimensions": 4,
-        "size": [32, 32],
-        "channels": "grey",
-        "mean": [128.0],
-        "std": [64.0],
-        "template": TEMPLATE.tolist(),
-        "source": "this test",
-    }
-    return install_descriptor("four", config, file)
+    return install_random_descriptor("four", tmp_path)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tiny_world import draw_pictures, know_tiny, press_ctrl_c  # noqa: E402
 from face_mtl_ros.cli import main  # noqa: E402
 from face_mtl_ros.datasets.dataset import DatasetError, split_of  # noqa: E402
 from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
-from face_mtl_ros.training.experiments import paper, setting  # noqa: E402
+from face_mtl_ros.training.experiments import paper, setting, statistics  # noqa: E402
 from face_mtl_ros.training.experiments.cells import TABLES, Cell, choose  # noqa: E402
 from face_mtl_ros.training.experiments.data import read_task  # noqa: E402
 from face_mtl_ros.training.experiments.report import write_report  # noqa: E402
@@ -89,7 +89,14 @@ def told(result):
 
 
 def test_tables_have_the_papers_cells():
-    assert [len(TABLES[table]) for table in ("table4", "table5", "table6", "figure5", "all")] == [8, 32, 8, 8, 36]
+    assert [len(TABLES[table]) for table in ("table4", "table5", "table6", "figure5", "labels", "all")] == [
+        8,
+        32,
+        8,
+        8,
+        38,
+        36,
+    ]
     for task in paper.TASKS:
         combinations = paper.PROGRESSIVE[task]
         assert len(combinations) == 7 and all(task not in sources for sources in combinations)
@@ -157,6 +164,31 @@ def test_a_line_of_the_results_makes_its_run_again(call, tmp_path, data, encoder
     assert all(told(again[name]) == told(first[name]) for name in again)
     assert told(first["age-seed0"])["epoch_losses"] != told(first["age-seed1"])["epoch_losses"]
     assert first["age-seed0"]["train"] == 30
+
+
+def test_few_pictures_of_a_class_beside_columns_that_learned_from_all(call, tmp_path, monkeypatch):
+    few = tuple(Cell("age", sources, per_class=2) for sources in ((), ("emotion", "gender")))
+    monkeypatch.setitem(TABLES, "labels", (*TABLES["figure5"], *few))
+    monkeypatch.setattr(statistics, "LABELS", {task: (2,) for task in paper.TASKS})
+    lateral = "age-from-emotion-gender-2"
+    status, _, lines = call("labels", "--runs", "2", "--only", "age-2", "--only", lateral, "--only", "age")
+    found = results(tmp_path / "out")
+    assert status == 0 and begun(lines)[:4] == ["age-2-seed0", "emotion-seed0", "gender-seed0", f"{lateral}-seed0"]
+    assert found["age-2-seed0"]["train"] == 4 and found["age-seed0"]["train"] == 38
+    assert found["age-2-seed0"]["epochs"] == 5 and found["age-seed0"]["epochs"] == 1
+    assert found[f"{lateral}-seed1"]["command"].startswith("face-mtl experiment labels --data DATA")
+    (row,) = csv.DictReader((tmp_path / "out" / "labels.csv").open())
+    without, with_sources = (
+        [100 * found[f"{cell}-seed{i}"]["accuracy"] for i in (0, 1)] for cell in ("age-2", lateral)
+    )
+    assert (row["task"], row["per_class"], row["train"], row["runs"]) == ("age", "2", "4", "2/2")
+    assert float(row["gain"]) == pytest.approx(np.mean(with_sources) - np.mean(without), abs=1e-3)
+    report = write_report(tmp_path / "out", tmp_path / "docs").read_text()
+    assert (
+        "Lateral connections help when labels are few" in report
+        and "age {:+.1f} (2)".format(float(row["gain"])) in report
+    )
+    assert (tmp_path / "docs" / "experiments" / "labels.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_is_interrupted_goes_on_and_ends_the_same(call, tmp_path, monkeypatch):

@@ -27,16 +27,16 @@ def watch(naming, frames, face_id="f-1", task="identity", start=0.0):
 
 def test_a_name_comes_with_the_third_agreeing_frame_and_outlives_a_wrong_one():
     frames = [ANNA, ANNA, ANNA, BEN, ANNA, None, ANNA]
-    assert watch(NameAgreement(), frames) == [None, None, ANNA, ANNA, ANNA, ANNA, ANNA]
+    assert watch(NameAgreement(frames=3), frames) == [None, None, ANNA, ANNA, ANNA, ANNA, ANNA]
 
 
 def test_a_face_that_turns_into_somebody_else_loses_its_name_and_gets_the_other_later():
-    assert watch(NameAgreement(), [ANNA] * 5 + [BEN] * 3) == [None, None, ANNA, ANNA, ANNA, ANNA, ANNA, BEN]
-    assert watch(NameAgreement(), [ANNA] * 3 + [None] * 3)[-1] is None
+    assert watch(NameAgreement(frames=3), [ANNA] * 5 + [BEN] * 3) == [None, None, ANNA, ANNA, ANNA, ANNA, ANNA, BEN]
+    assert watch(NameAgreement(frames=3), [ANNA] * 3 + [None] * 3)[-1] is None
 
 
 def test_a_quarrel_names_nobody():
-    assert watch(NameAgreement(), [ANNA, BEN, CLEO] * 10) == [None] * 30
+    assert watch(NameAgreement(frames=3), [ANNA, BEN, CLEO] * 10) == [None] * 30
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_whom_the_column_does_not_know_has_no_name_however_probable():
 
 
 def test_a_frame_that_comes_again_does_not_agree_with_itself():
-    naming = NameAgreement()
+    naming = NameAgreement(frames=3)
     assert [naming.update("f", "identity", sure(BEN), True, 4.0) for _ in range(9)] == [None] * 9
 
 
 def test_limits_may_change_at_any_time():
-    naming = NameAgreement()
+    naming = NameAgreement(frames=3)
     watch(naming, [ANNA] * 5)
     naming.frames = 5
     assert watch(naming, [ANNA], start=1.0) == [ANNA]
@@ -77,7 +77,7 @@ def test_limits_may_change_at_any_time():
 
 
 def test_faces_and_tasks_are_apart_and_are_forgotten_apart():
-    naming = NameAgreement()
+    naming = NameAgreement(frames=3)
     watch(naming, [ANNA] * 3, "f-1", "identity")
     watch(naming, [ANNA] * 3, "f-1", "badge")
     watch(naming, [ANNA] * 3, "f-2", "identity")
@@ -119,7 +119,7 @@ def test_one_wrong_frame_anywhere_never_says_another_name_nor_takes_the_name_awa
 
 @given(frames_of_a_track, frames_of_a_track)
 def test_two_faces_in_turn_are_named_as_each_alone(one, other):
-    together, alone = NameAgreement(), NameAgreement()
+    together, alone = NameAgreement(frames=3), NameAgreement(frames=3)
     said: dict[str, list[int | None]] = {"one": [], "other": []}
     for i in range(max(len(one), len(other))):
         for face_id, frames in (("one", one), ("other", other)):

@@ -37,6 +37,13 @@ def tiny(monkeypatch, home):
 
 
 @pytest.fixture
+def with_avx512(tmp_path, monkeypatch):
+    """Whatever this processor has."""
+    (tmp_path / "cpuinfo").write_text("flags\t\t: avx2 avx512f\n")
+    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "cpuinfo")
+
+
+@pytest.fixture
 def bundle(tmp_path):
     """Two columns, of which the second draws on a foreign descriptor too."""
     return write_random_bundle(tmp_path / "bundle", TINY.name, COLUMNS, descriptors={"gender": DESCRIPTOR})
@@ -139,7 +146,32 @@ def test_a_provider_that_does_not_load_is_no_silent_cpu(bundle, monkeypatch):
         make_engine(bundle, "onnxruntime", device="cuda")
 
 
-def test_auto_takes_it_where_openvino_is_missing(bundle, monkeypatch, caplog):
+@pytest.mark.parametrize(
+    ("processor", "precision", "taken", "why"),
+    [
+        (
+            "flags\t\t: fpu avx avx2\n",
+            "auto",
+            "onnxruntime",
+            "; the processor has no AVX-512; onnxruntime is installed",
+        ),
+        ("flags\t\t: fpu avx avx2 avx512f\n", "auto", "openvino", "; openvino is installed"),
+        ("Features\t: fp asimd\n", "auto", "openvino", "; openvino is installed"),  # not an x86 one
+        (None, "fp32", "openvino", "; openvino is installed"),
+    ],
+)
+def test_auto_takes_it_where_it_is_the_faster_one(
+    bundle, tmp_path, monkeypatch, caplog, processor, precision, taken, why
+):
+    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "cpuinfo")
+    if processor:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{processor}")
+    caplog.set_level("INFO")
+    assert make_engine(bundle, "auto", device="cpu", precision=precision).name == taken
+    assert f"(auto: device is cpu{why})" in caplog.text
+
+
+def test_auto_takes_it_where_openvino_is_missing(bundle, with_avx512, monkeypatch, caplog):
     find = engines.importlib.util.find_spec
     monkeypatch.setattr(
         engines.importlib.util, "find_spec", lambda name, *rest: None if name == "openvino" else find(name, *rest)

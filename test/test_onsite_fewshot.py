@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch, which the train extra installs")
 pytest.importorskip("kornia", reason="augmentation needs kornia, which the train extra installs")
 
-from onsite_world import collect, crops_of, write_model  # noqa: E402
+import onsite_world  # noqa: E402
+from onsite_world import Listener, LongListener, collect, crops_of, make, order_of, write_model  # noqa: E402
 from tiny_world import know_tiny  # noqa: E402
 
 from face_mtl_ros.bundle.bundle import PROTOTYPES, load_bundle  # noqa: E402
@@ -19,16 +20,15 @@ from face_mtl_ros.bundle.network import build_network  # noqa: E402
 from face_mtl_ros.runtime.open_set import MARGIN, clear_nearness  # noqa: E402
 from face_mtl_ros.runtime.predictor import Predictor, unit  # noqa: E402
 from face_mtl_ros.runtime.torch_engine import TorchEngine  # noqa: E402
-from face_mtl_ros.samples.store import SampleStore  # noqa: E402
 from face_mtl_ros.training import onsite_features  # noqa: E402
 from face_mtl_ros.training.calibration import temperature_of_few  # noqa: E402
 from face_mtl_ros.training.fewshot import Hidden, begin_as, best_parent, fold_of, train_few_shot  # noqa: E402
 from face_mtl_ros.training.loop import TrainingError  # noqa: E402
 from face_mtl_ros.training.onsite_identity import recognise_each_other  # noqa: E402
-from face_mtl_ros.training.onsite_jobs import Order, Progress  # noqa: E402
 from face_mtl_ros.training.onsite_worker import run_job  # noqa: E402
 
 TASKS = ("emotion", "gender", "embedding")
+store = onsite_world.store
 
 
 @pytest.fixture(autouse=True)
@@ -45,44 +45,6 @@ def bundle(tmp_path):
 def shipped():
     """The model that comes with the package: one of random weights learns whatever chance allows."""
     return load_bundle(Path(__file__).parents[1] / "models" / "default")
-
-
-@pytest.fixture
-def store(home):
-    return SampleStore()
-
-
-class Listener:
-    """Hears the progress, as a worker's reporter does."""
-
-    def __init__(self):
-        self.said: list[Progress] = []
-        self.resumed = False
-
-    def __call__(self, progress):
-        self.said.append(progress.model_copy())
-
-
-def order_of(store, base, task="shapes", kind="classification", sources=("emotion",), **changes):
-    labels = sorted({count.label for count in store.counts(task)})
-    ids = [sample.id for sample in store.find(task)[::-1]]
-    given = {
-        "labels": labels,
-        "values": [],
-        "recipe": "fast",
-        "time_budget_s": 30.0,
-        "seed": 1,
-        "requested_by": "a test",
-    }
-    given |= {"store": store.file, "threads": 1, "nice": 0, "sources": list(sources), **changes}
-    return Order(task=task, kind=kind, base=base, sample_ids=ids, **given)
-
-
-def make(store, base, work, **order):
-    """A job's bundle, made in this process."""
-    listener = Listener()
-    work.mkdir(parents=True, exist_ok=True)
-    return run_job(order_of(store, base, **order), work, listener), listener
 
 
 def read(bundle, crops):
@@ -324,14 +286,3 @@ def test_the_long_recipes_train_all_layers_and_keep_the_values(store, bundle, tm
     record = made.manifest.column("shapes")
     assert record.values == [1.0, 2.0] and record.metrics["samples/held_back/n"] > 0
     assert reporter.epochs == 1 and load_bundle(bundle.root).version == bundle.version
-
-
-class LongListener(Listener):
-    def training(self, epochs):
-        self.epochs = epochs
-
-    def say(self, line):
-        assert line
-
-    def log(self, step, figures):
-        assert step >= 1 and figures

@@ -18,6 +18,7 @@ from face_mtl_ros.runtime.engine import EMBEDDING, EngineError
 from face_mtl_ros.runtime.engines import make_engine
 from face_mtl_ros.runtime.graph import build_graph
 from face_mtl_ros.runtime.int8_model import CPU, GPU, int8_dir, int8_name, read_int8, read_notes, write_int8
+from face_mtl_ros.runtime.plan_cache import file_name, plan_key, read_plan
 from face_mtl_ros.runtime.random_bundle import write_random_bundle
 from face_mtl_ros.vision.alignment import TEMPLATE, normalize
 
@@ -123,8 +124,39 @@ def test_all_convolutions_but_the_first_are_quantised(bundle, kind):
     points = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer if i.name.endswith("zero_point")}
     activations = {node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     assert {points[name].dtype for name in activations} == {np.dtype(np.uint8 if kind == CPU else np.int8)}
-    if kind == GPU:
-        assert all((points[name] == 0).all() for name in activations)
+
+
+def test_the_kind_for_gpus_is_as_tensorrt_wants_it(bundle):
+    """Zero points of 0, a scale a channel of the weights and one an activation, exact biases, and nothing rounded
+    between a convolution and its non-linearity, which would keep TensorRT from making one kernel of them."""
+    from face_mtl_ros.runtime.quantization import Quantizer
+
+    graph = Quantizer(bundle, crops(9)).quantize(GPU).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            assert values[node.input[2]].dtype == np.int8 and not values[node.input[2]].any()
+        if node.op_type == "QuantizeLinear":
+            assert values[node.input[1]].shape == () and makers[node.input[0]].op_type != "Conv"
+        if node.op_type == "Conv":
+            assert values[node.input[2]].dtype == np.float32
+            if (weights := makers.get(node.input[1])) is not None:
+                whole, scale = values[weights.input[0]], values[weights.input[1]]
+                assert whole.dtype == np.int8 and scale.shape == whole.shape[:1] and (np.abs(whole) <= 127).all()
+
+
+@pytest.mark.parametrize("kind", [CPU, GPU])
+def test_what_is_quantised_says_nearly_the_same(bundle, kind):
+    """By ONNX Runtime on the CPU, which runs the kind for GPUs too."""
+    from face_mtl_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
+    from face_mtl_ros.runtime.quantization import Quantizer
+
+    model = Quantizer(bundle, crops(16)).quantize(kind).SerializeToString()
+    exact = OnnxRuntimeEngine(bundle, "cpu", "fp32").run(crops(20))
+    for task, values in OnnxRuntimeEngine(bundle, "cpu", "int8", graph=model).run(crops(20)).items():
+        spread = np.abs(exact[task]).max()
+        assert 0 < np.abs(values - exact[task]).max() < 0.2 * spread, task
 
 
 def test_a_column_can_stay_exact(bundle):
@@ -216,24 +248,39 @@ def test_what_does_not_go_together_is_said(bundle, tmp_path, capsys, options, co
     assert complaint in capsys.readouterr().err
 
 
-def test_tensorrt_builds_the_signed_kind_without_a_gpu(bundle):
+def test_export_calibrates_and_compiles_it_for_gpus(bundle, tmp_path, capsys):
+    """Both files are what a machine with such a GPU looks for."""
     pytest.importorskip("tensorrt_rtx", reason="the tensorrt extra installs it")
+    taught, out = teach(bundle, tmp_path), tmp_path / "out"
+    options = ["--engine", "tensorrt", "--target", "sm89", "--calibrate", taught.data, "--crops", "40"]
+    assert export(taught.bundle, out, *options) == 0
+    printed = capsys.readouterr().out
+    model = out / int8_name(taught.bundle, GPU)
+    assert model.read_bytes() == read_int8(taught.bundle, GPU) and str(model) in printed
+    key = plan_key(taught.bundle, tensorrt_library.load_library("tensorrt_rtx"), "int8", "sm89")
+    plan = read_plan(out / file_name(key), key)
+    assert plan is not None and plan[:4] == b"vtrt" and str(out / file_name(key)) in printed
+
+
+def test_what_cannot_be_compiled_is_said_before_it_is_calibrated(bundle, tmp_path, capsys):
+    pytest.importorskip("tensorrt_rtx", reason="the tensorrt extra installs it")
+    options = ["--engine", "tensorrt", "--target", "sm42", "--calibrate", "folder=/nowhere"]
+    assert export(bundle, tmp_path, *options) == 1
+    assert "target 'sm42' is unknown to tensorrt_rtx" in capsys.readouterr().err
+
+
+def test_tensorrt_reads_it_as_int8_and_what_was_calibrated_anew_is_another_engine(bundle):
+    library = pytest.importorskip("tensorrt_rtx", reason="the tensorrt extra installs it")
     from face_mtl_ros.runtime.quantization import Quantizer
 
-    library = tensorrt_library.load_library("tensorrt_rtx")
     log = tensorrt_library.notes(library)
-    builder = library.Builder(log)
-    network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = library.OnnxParser(network, log)
-    assert parser.parse(Quantizer(bundle, crops(8)).quantize(GPU).SerializeToString()), log.reason()
+    network = library.Builder(log).create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    model = Quantizer(bundle, crops(8)).quantize(GPU)
+    assert library.OnnxParser(network, log).parse(model.SerializeToString()), log.reason()
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     quantised = [layer for layer in layers if layer.type == library.LayerType.QUANTIZE]
     assert {layer.get_output(0).dtype for layer in quantised} == {library.DataType.INT8}
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    profile.set_shape("crops", (1, 1, 128, 128), (4, 1, 128, 128), (32, 1, 128, 128))
-    config.add_optimization_profile(profile)
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(library.ComputeCapability.SM86, 0)
-    plan = builder.build_serialized_network(network, config)
-    assert plan is not None, log.reason()
-    assert bytes(plan)[:4] == b"vtrt"
+    write_int8(int8_dir() / int8_name(bundle, GPU), bundle, GPU, model, {})
+    key = plan_key(bundle, library, "int8", "sm89")
+    write_int8(int8_dir() / int8_name(bundle, GPU), bundle, GPU, model, {"accuracy": "another"})
+    assert file_name(plan_key(bundle, library, "int8", "sm89")) != file_name(key)

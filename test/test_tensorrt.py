@@ -1,24 +1,29 @@
 """What TensorRT for RTX compiles, which needs no GPU, where it is kept, and, where there is a GPU, what it answers."""
 
-import threading
-import time
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import openvino as ov
 import pytest
+from played_gpu import PlayedGpu, play
 from tiny_world import TINY, know_tiny
 
 from face_mtl_ros.bundle.bundle import load_bundle, write_manifest
 from face_mtl_ros.bundle.manifest import DescriptorRecord
 from face_mtl_ros.cli import main
-from face_mtl_ros.runtime import tensorrt_library
+from face_mtl_ros.runtime import engines, tensorrt_library
 from face_mtl_ros.runtime.buckets import BUCKETS, bucket_of, chunks, offsets
+from face_mtl_ros.runtime.bundle_key import bundle_key
 from face_mtl_ros.runtime.cuda import Cuda
 from face_mtl_ros.runtime.engine import EMBEDDING, EngineError
+from face_mtl_ros.runtime.engine_cache import prune
 from face_mtl_ros.runtime.engines import make_engine
 from face_mtl_ros.runtime.graph import build_graph
-from face_mtl_ros.runtime.plan_cache import bundle_key, cached_plan, file_name, plan_key, plans_dir, read_plan
+from face_mtl_ros.runtime.int8_model import GPU, int8_dir, int8_name, write_int8
+from face_mtl_ros.runtime.plan_cache import cached_plan, file_name, plan_key, plans_dir, read_plan
 from face_mtl_ros.runtime.random_bundle import write_random_bundle
 from face_mtl_ros.runtime.reduced_precision import reduce_precision
 
@@ -35,12 +40,14 @@ DESCRIPTOR = DescriptorRecord(
     source="https://example.org/tiny.onnx",
     terms="none",
 )
-KEY = {"model": "m", "precision": "fp16", "target": "sm86"}
+KEY = {"model": "m", "precision": "fp16", "target": "sm86", "version": "1.7"}
+MODELS = sorted(file.parent for file in (Path(__file__).parents[1] / "models").glob("*/manifest.json"))
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch, home):
+def tiny(monkeypatch, home, tmp_path):
     know_tiny(monkeypatch)
+    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "none")  # or `auto` would go by this machine's processor
 
 
 @pytest.fixture
@@ -64,6 +71,16 @@ def vectors(n):
     return values / np.linalg.norm(values, axis=1, keepdims=True)
 
 
+def quantise(bundle):
+    """Make the INT8 model where it is looked for, from noise."""
+    pytest.importorskip("onnxruntime", reason="the onnxruntime extra installs it")
+    from face_mtl_ros.runtime.quantization import Quantizer
+
+    described = {name: vectors(2)[:, : record.dimensions] for name, record in bundle.manifest.descriptors.items()}
+    model = Quantizer(bundle, crops(2), described).quantize(GPU)
+    write_int8(int8_dir() / int8_name(bundle, GPU), bundle, GPU, model, {})
+
+
 def parsed(library, graph):
     log = tensorrt_library.notes(library)
     builder = library.Builder(log)
@@ -82,10 +99,12 @@ def gpu():
 # --- compiling
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "int8"])
 def test_each_precision_is_compiled_without_a_gpu(rtx, bundle, precision):
     from face_mtl_ros.runtime.tensorrt_build import build_plan
 
+    if precision == "int8":
+        quantise(bundle)
     plan, timings = build_plan(bundle, rtx, precision, "sm86")
     assert plan[:4] == b"vtrt" and timings == b""
 
@@ -103,6 +122,29 @@ def test_the_compiler_reads_the_graph_in_the_types_that_were_meant(rtx, bundle, 
     ]
     assert {end.dtype for end in ends} == {rtx.DataType.FLOAT}
     assert [end.name for end in ends] == ["crops", "descriptor/tiny", *COLUMNS, EMBEDDING]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", pytest.param("int8", marks=pytest.mark.slow)])
+def test_every_model_that_ships_is_compiled(rtx, home, model, precision):
+    from face_mtl_ros.runtime.tensorrt_build import build_plan
+
+    bundle = load_bundle(model)
+    if precision == "int8":
+        quantise(bundle)
+    plan, _ = build_plan(bundle, rtx, precision, "sm89")
+    assert plan[:4] == b"vtrt" and len(plan) > 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["compact", "paper"])
+def test_int8_is_compiled_for_every_kind_of_gpu(rtx, home, tmp_path, preset):
+    from face_mtl_ros.runtime.tensorrt_build import build_plan
+
+    bundle = write_random_bundle(tmp_path / "bundle", preset, COLUMNS, descriptors={"gender": DESCRIPTOR})
+    quantise(bundle)
+    for target in ("sm80", "sm120", "portable"):
+        assert build_plan(bundle, rtx, "int8", target)[0][:4] == b"vtrt"
 
 
 @pytest.mark.slow
@@ -128,7 +170,7 @@ def test_the_profile_spans_every_bucket(rtx, bundle):
 @pytest.mark.parametrize(
     ("precision", "target", "complaint"),
     [
-        ("int3", "sm86", "precision 'int3' cannot be had from tensorrt_rtx; it has fp32, bf16, fp16"),
+        ("int3", "sm86", "precision 'int3' cannot be had from tensorrt_rtx; it has fp32, bf16, fp16, int8"),
         ("fp16", "sm42", r"target 'sm42' is unknown to tensorrt_rtx .*; it compiles for .*sm86"),
     ],
 )
@@ -178,6 +220,7 @@ def test_an_engine_is_built_once_and_found_again():
         (lambda data: b"", "no engine of this package"),
         (lambda data: b"[]\n" + data, "no engine of this package"),
         (lambda data: data.replace(b"sm86", b"sm89"), r"for something else \(target\)"),
+        (lambda data: data.replace(b'"version": "1.7"', b'"version": "1.6"'), r"for something else \(version\)"),
         (lambda data: data.replace(b'"model": "m"', b'"model": "n"'), r"for something else \(model\)"),
     ],
 )
@@ -198,20 +241,20 @@ def test_a_renamed_engine_is_not_taken_for_another(caplog):
     assert "for something else (precision)" in caplog.text
 
 
-def test_of_two_that_want_an_engine_one_builds_and_the_other_waits():
-    builds, found = [], []
-
-    def build():
-        builds.append(threading.get_ident())
-        time.sleep(0.3)
-        return b"plan"
-
-    threads = [threading.Thread(target=lambda: found.append(cached_plan(KEY, build))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [b"plan"] * 3 and len(builds) == 1
+def test_of_processes_that_want_an_engine_one_builds_and_the_others_wait(home):
+    code = (
+        "import os, time\n"
+        "from face_mtl_ros.runtime.plan_cache import cached_plan\n"
+        "def build():\n"
+        "    time.sleep(0.5)\n"
+        "    return str(os.getpid()).encode()\n"
+        f"print(cached_plan({KEY!r}, build).decode())\n"
+    )
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    built_by = [process.communicate()[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(set(built_by)) == 1 and int(built_by[0]) in {process.pid for process in processes}
 
 
 def test_a_build_that_fails_leaves_nothing_behind():
@@ -291,6 +334,39 @@ def test_without_a_gpu_it_says_so_and_auto_takes_another(rtx, bundle, caplog):
     assert f"(auto: {missing}; openvino is installed)" in caplog.text
 
 
+def test_a_driver_without_a_gpu_is_said(rtx, bundle, monkeypatch):
+    play(monkeypatch, PlayedGpu(count=0), build_graph(bundle).SerializeToString())
+    with pytest.raises(EngineError, match="needs an NVIDIA GPU and its driver, .*: no CUDA-capable device is detected"):
+        make_engine(bundle, "tensorrt")
+
+
+def test_a_gpu_that_is_not_there_is_named(rtx, bundle, monkeypatch):
+    play(monkeypatch, PlayedGpu(count=2), build_graph(bundle).SerializeToString())
+    with pytest.raises(EngineError, match="device 'cuda:2' is not there: CUDA sees cuda:0, cuda:1"):
+        make_engine(bundle, "tensorrt", device="cuda:2")
+
+
+def test_a_library_whose_own_libraries_are_not_on_the_path_is_said(bundle, tmp_path):
+    """As of a Jetson's TensorRT where LD_LIBRARY_PATH lacks its folder; `auto` takes another engine."""
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text("import ctypes\n\nctypes.CDLL('libnvinfer_not_there.so.10')\n")
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from face_mtl_ros.runtime import tensorrt_library\n"
+        "from face_mtl_ros.runtime.engine import EngineError\n"
+        "tensorrt_library.LIBRARIES = ('tensorrt',)\n"
+        "try:\n"
+        "    tensorrt_library.choose((8, 7))\n"
+        "except EngineError as error:\n"
+        "    print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    complaint = ended.stdout.strip()
+    assert complaint.startswith("tensorrt is installed and does not load: libnvinfer_not_there.so.10: ")
+    assert "LD_LIBRARY_PATH" in complaint and "\n" not in complaint
+
+
 def test_auto_on_another_device_does_not_look_for_a_gpu(bundle, caplog):
     caplog.set_level("INFO")
     assert make_engine(bundle, "auto", device="cpu").name == "openvino"
@@ -315,6 +391,89 @@ def test_tensors_of_a_block_do_not_overlap_and_are_aligned():
     found, length = offsets({"crops": (1, 128, 128), "a": (3,), "b": (100,)}, 4)
     assert found == {"crops": 0, "a": 65536, "b": 65600}
     assert length == 65600 + 448
+
+
+# --- on a GPU that the CPU plays
+
+
+def test_batches_are_padded_cut_and_run_as_graphs(rtx, bundle, monkeypatch):
+    gpu = PlayedGpu()
+    play(monkeypatch, gpu, build_graph(bundle).SerializeToString())
+    inputs, described = crops(37), {"tiny": vectors(37)}
+    expected = make_engine(bundle, "openvino", device="cpu", precision="fp32").run(inputs, described)
+    engine = make_engine(bundle, "auto")
+    assert (engine.name, engine.device, engine.precision) == ("tensorrt", "cuda:0", "fp16")
+    for n, launched in ((37, 2), (1, 1), (3, 1), (0, 0)):
+        before = gpu.launched
+        found = engine.run(inputs[:n], {"tiny": described["tiny"][:n]})
+        assert gpu.launched - before == launched
+        assert list(found) == [*COLUMNS, EMBEDDING]
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values[:n], rtol=1e-3, atol=1e-4, err_msg=f"{name}, batch {n}")
+    del engine
+    assert not gpu.blocks, "device memory is left behind"
+
+
+@pytest.mark.parametrize(("faces", "largest"), [(9, 8), (33.5, 32), (32.01, 16)])
+def test_where_memory_is_short_batches_are_smaller(rtx, bundle, monkeypatch, caplog, faces, largest):
+    """The last has room for 32 faces' inference and none for their pictures."""
+    play(monkeypatch, PlayedGpu(int(faces * (1 << 20))), build_graph(bundle).SerializeToString(), 1 << 20)
+    inputs, described = crops(20), {"tiny": vectors(20)}
+    expected = make_engine(bundle, "openvino", device="cpu", precision="fp32").run(inputs, described)
+    engine = make_engine(bundle, "tensorrt")
+    for name, values in engine.run(inputs, described).items():
+        np.testing.assert_allclose(values, expected[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    assert (f"memory for batches of {largest} faces only" in caplog.text) == (largest < 32)
+
+
+def test_without_memory_for_one_face_it_says_so(rtx, bundle, monkeypatch):
+    play(monkeypatch, PlayedGpu(1 << 20), build_graph(bundle).SerializeToString(), 1 << 20)
+    with pytest.raises(EngineError, match="sm89 Played GPU has too little memory left for one face, 1 MB; end what"):
+        make_engine(bundle, "tensorrt")
+
+
+def test_an_engine_is_compiled_once_and_anew_where_it_is_damaged(rtx, bundle, monkeypatch, caplog):
+    play(monkeypatch, PlayedGpu(), build_graph(bundle).SerializeToString())
+    caplog.set_level("INFO")
+    made = [make_engine(bundle, "tensorrt")]
+    (file,) = plans_dir().glob("*.engine")
+    assert caplog.text.count("tensorrt_rtx compiles") == 1
+    made.append(make_engine(bundle, "tensorrt"))
+    assert caplog.text.count("tensorrt_rtx compiles") == 1
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    make_engine(bundle, "tensorrt")
+    assert caplog.text.count("tensorrt_rtx compiles") == 2 and "is cut or corrupt; compiling anew" in caplog.text
+    assert read_plan(file, plan_key(bundle, rtx, "fp16", "sm89")) is not None
+    del made
+    make_engine(bundle, "tensorrt", precision="fp32")
+    assert len(prune(0)) >= 2 and not list(plans_dir().glob("*.engine"))
+
+
+def test_an_engine_in_use_stays(rtx, bundle, monkeypatch):
+    play(monkeypatch, PlayedGpu(), build_graph(bundle).SerializeToString())
+    engine = make_engine(bundle, "tensorrt")
+    kept = {*plans_dir().glob("*.engine"), *plans_dir().glob("*.kernels")}
+    assert len(kept) == 2
+    make_engine(bundle, "tensorrt", precision="fp32")
+    removed = prune(0)
+    assert removed and not kept & {*removed} and all(file.exists() for file in kept)
+    assert engine.run(crops(1), {"tiny": vectors(1)})["emotion"].shape == (1, 3)
+
+
+def test_what_the_gpu_cannot_run_is_said_and_auto_takes_another(rtx, bundle, monkeypatch, caplog):
+    reason = "The engine plan file is generated on an incompatible device, expecting compute 9.0 got compute 8.9"
+    play(monkeypatch, PlayedGpu(), build_graph(bundle).SerializeToString(), refuses=reason)
+    with pytest.raises(EngineError, match="cannot run its engine on sm89 Played GPU: .*incompatible device"):
+        make_engine(bundle, "tensorrt")
+    assert make_engine(bundle, "auto").name == "openvino"
+    assert "engine tensorrt is not taken: " in caplog.text
+
+
+def test_int8_on_a_gpu_wants_its_model(rtx, bundle, monkeypatch):
+    play(monkeypatch, PlayedGpu(), build_graph(bundle).SerializeToString())
+    with pytest.raises(EngineError, match="needs .*int8-gpu-.*not there; make it: face-mtl export .*--engine tensorrt"):
+        make_engine(bundle, "tensorrt", precision="int8")
 
 
 # --- where there is a GPU

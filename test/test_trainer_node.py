@@ -1,8 +1,6 @@
 """The trainer node as users run it: a process over DDS, beside a perception node of the test's own."""
 
 import json
-import os
-import shutil
 import signal
 import time
 
@@ -12,10 +10,10 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: source it, or bash tools/setup.sh run and source tools/env.sh")
 pytest.importorskip("face_mtl_msgs", reason="needs the messages: bash tools/setup.sh run and source tools/env.sh")
 
-import rclpy  # noqa: E402
+import trainer_world  # noqa: E402
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
-from trainer_world import Robot, portrait  # noqa: E402
+from trainer_world import fill, portrait  # noqa: E402
 
 from face_mtl_ros.cli import main  # noqa: E402
 from face_mtl_ros.nodes.interfaces import (  # noqa: E402
@@ -32,31 +30,10 @@ from face_mtl_ros.nodes.interfaces import (  # noqa: E402
     TrainingStatus,
 )
 from face_mtl_ros.nodes.processes import node_process  # noqa: E402
-from face_mtl_ros.samples.sample import Picture  # noqa: E402
 from face_mtl_ros.samples.store import SampleStore  # noqa: E402
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture
-def robot(home, monkeypatch, random_bundle):
-    """A robot whose default model is a random bundle, before its trainer is started."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    shutil.copytree(random_bundle.root, home / "bundles" / "default")
-    rclpy.init()
-    robot = Robot()
-    yield robot
-    robot.close()
-    rclpy.try_shutdown()
-
-
-def fill(task="identity", count=6, **people):
-    """Samples of people in the store, without a collection: label to portrait."""
-    for label, name in people.items():
-        SampleStore().add(task, label, [Picture(portrait(name, 15 * i)) for i in range(count)])
+robot, domain = trainer_world.robot, trainer_world.domain
 
 
 def test_collect_list_and_forget(robot, capfd):
@@ -134,9 +111,6 @@ def test_what_cannot_be_collected_is_refused_with_a_reason(robot):
         robot.blurred = False
         answer = robot.call(CollectSamples, "collect_samples", face_id="f1", task="identity", label="李雷", count=2)
         assert answer.success, answer.message
-        SampleStore().file.chmod(0o400)
-        if not os.access(SampleStore().file, os.W_OK):  # the superuser may write what nobody may
-            assert "cannot be written" in refused(face_id="f1")
 
 
 def test_a_trainer_that_is_not_active_or_not_configured_says_so(robot):

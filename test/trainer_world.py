@@ -1,18 +1,29 @@
 """What the tests of the trainer node share: a perception node of the test's own, which shows faces and takes models."""
 
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import rclpy
 from rclpy.action import ActionClient
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.task import Future
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from face_mtl_ros.nodes.interfaces import FaceCrop, FaceCropArray, SetModel, Train, TrainingStatus
+from face_mtl_ros.samples.sample import Picture
+from face_mtl_ros.samples.store import SampleStore
 from face_mtl_ros.vision.alignment import align
 
 TIMEOUT_S = 1800.0  # a bound for a very slow machine; nothing waits for it to pass
@@ -27,8 +38,47 @@ def portrait(name: str, turn: float = 0.0) -> np.ndarray:
     return cv2.warpAffine(crop, cv2.getRotationMatrix2D((63.5, 63.5), turn, 1.0), (128, 128), borderMode=1)
 
 
+def fill(task: str = "identity", count: int = 6, **people: str) -> None:
+    """Samples of people in the store, without a collection: label to portrait."""
+    for label, name in people.items():
+        SampleStore().add(task, label, [Picture(portrait(name, 15 * i)) for i in range(count)])
+
+
+@contextlib.contextmanager
+def altered_trainer(alteration: str, **parameters: object) -> Iterator[subprocess.Popen]:
+    """The trainer node as a process in which lines of code are run first."""
+    code = f"{alteration}\nfrom face_mtl_ros.nodes.trainer_node import main\nmain()"
+    settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    process = subprocess.Popen([sys.executable, "-c", code, "--ros-args", *settings])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def domain(monkeypatch) -> None:
+    """A ROS domain of this test process's own."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def robot(home, domain, random_bundle):
+    """A robot whose default model is a random bundle, before its trainer is started."""
+    shutil.copytree(random_bundle.root, home / "bundles" / "default")
+    rclpy.init()
+    robot = Robot()
+    yield robot
+    robot.close()
+    rclpy.try_shutdown()
+
+
 class Robot:
-    """Publishes crops of the faces in view at 30 frames a second and answers set_model, spun in a thread."""
+    """Publishes crops of the faces in view, if any, at 30 frames a second and answers set_model, spun in a thread."""
 
     def __init__(self) -> None:
         self.node = rclpy.create_node("robot")
@@ -36,7 +86,8 @@ class Robot:
         self.blurred = False
         self.models: list[str] = []  # folders that set_model was given
         self.refuses = ""
-        self._frame = 0
+        self._frame, self._restarted = 0, False
+        self._clients: dict[str, Client] = {}
         self._pictures = {name: [_crop(portrait(name, turn)) for turn in TURNS] for name in EYES}
         self._crops = self.node.create_publisher(FaceCropArray, "perception/crops", 10)
         self.node.create_timer(1 / 30, self._publish)
@@ -60,21 +111,26 @@ class Robot:
 
     def call(self, kind, name, **fields):
         """Call a service of the trainer."""
-        client = self.node.create_client(kind, f"trainer/{name}")
-        assert client.wait_for_service(TIMEOUT_S), f"no service {name}"
-        answer = _done(client.call_async(kind.Request(**fields)), name)
-        self.node.destroy_client(client)
-        return answer
+        return _done(self.begin(kind, name, **fields), name)
+
+    def begin(self, kind, name, **fields) -> Future:
+        """Call a service of the trainer, which may be killed before it answers."""
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, f"trainer/{name}")
+            if self._restarted:  # the trainer before is discovered still, and the new one within this time
+                time.sleep(1.0)
+        assert self._clients[name].wait_for_service(TIMEOUT_S), f"no service {name}"
+        return self._clients[name].call_async(kind.Request(**fields))
 
     def ready_again(self) -> None:
         """Wait for a new trainer: one that was killed is discovered for a while longer, and answers nothing."""
         deadline = time.monotonic() + TIMEOUT_S
-        client = self.node.create_client(TrainingStatus, "trainer/training_status")
         answered = threading.Event()
         while not answered.wait(1.0):
             assert time.monotonic() < deadline
-            client.call_async(TrainingStatus.Request()).add_done_callback(lambda _: answered.set())
-        self.node.destroy_client(client)
+            self.begin(TrainingStatus, "training_status").add_done_callback(lambda _: answered.set())
+        self._restarted = True
+        time.sleep(1.0)  # in which the other clients find it too
 
     def train(self, cancel_at: str = "", **goal):
         """Run the action to its end; returns its result and the feedback. Cancels when a state is reached, if told."""
@@ -96,7 +152,7 @@ class Robot:
         return answer.result, feedback, answer.status
 
     def _publish(self) -> None:
-        if not self.listeners():
+        if not self.listeners() or not self.in_view:
             return
         self._frame += 1
         header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id="head")

@@ -35,12 +35,12 @@ from face_mtl_ros.nodes.interfaces import (
 )
 from face_mtl_ros.nodes.processes import node_process
 from face_mtl_ros.paths import detectors_dir
-from face_mtl_ros.vision.portraits import PlacedFace, compose
+from face_mtl_ros.vision.portraits import lit_portrait
 
 TASK = "identity"
 PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 ENROLLED, ASKED = 15, 5  # pictures of a person, at most
-FRAMES = 6  # that are read of a picture before what is said of it counts: names are agreed over frames
+FRAMES = 9  # that are read of a picture before what is said of it counts: names are agreed over frames
 RATE = 10.0  # frames a second
 JUMP_S = 10.0  # by which stamps jump at a new picture, so that it is a new face to the tracker
 TIMEOUT_S = 600.0  # a bound for a very slow machine
@@ -176,13 +176,7 @@ def bundled_people() -> People:
 
 def _variant(asset: str, rng: np.random.Generator) -> np.ndarray:
     center = (float(rng.uniform(220, 420)), float(rng.uniform(200, 280)))
-    size, roll = float(rng.uniform(130, 200)), float(rng.uniform(-8, 8))
-    frame = compose((640, 480), [PlacedFace(asset, center, size, roll)]).astype(np.float32)
-    across, down = np.meshgrid(np.arange(640) - center[0], np.arange(480) - center[1])
-    direction = rng.uniform(0, 2 * np.pi)
-    slope = rng.uniform(0.3, 0.8) / size  # a lamp from one side
-    light = 1 + slope * (across * np.cos(direction) + down * np.sin(direction))
-    return np.clip(frame * light[..., None].clip(0.3, 1.7), 0, 255).astype(np.uint8)
+    return lit_portrait(asset, (640, 480), center, float(rng.uniform(130, 200)), rng)
 
 
 class DemoError(RuntimeError):

@@ -2,11 +2,14 @@
 """Measure learning on site with real people: what the trainer makes of a few pictures of each.
 
     python tools/measure_onsite.py --data DATA [--model default] [--split test] [--draws 20] [--people 5] [--crops 15]
+                                   [--descriptor dlib] [--no-margin]
     python tools/measure_onsite.py --data DATA --task smiling [--draws 3]
 
 Each draw is a whole job: samples into an empty store, the worker process, a new version of the model. People are drawn
 from those of LFW's split (DATA/lfw) who have at least 12 pictures: 15 of each are collected, or all but four where
-there are fewer, and up to 15 others are tried. Everybody else of the split comes as a stranger. Smiling is happiness
+there are fewer, and up to 15 others are tried. Everybody else of the split comes as a stranger. With --descriptor the
+column draws on an installed foreign descriptor, which sees of the samples their crops, and of the others the pictures,
+as on a robot; --no-margin stores the crops as perception sends them, without a margin. Smiling is happiness
 against neutral, 40 pictures each, from FER+ (DATA/ferplus): collected from `train`, tried on `val`.
 
 One JSON line a draw, then one with the means and their standard errors over the draws:
@@ -16,7 +19,8 @@ One JSON line a draw, then one with the means and their standard errors over the
                 another's name; likewise _95
     named, wrong, refused   the same by the threshold that the column itself chose, and the strangers that it refuses
     track_wrong, track_named   share of tracks of ten frames, each one of a person's tried pictures, that are ever given
-                a wrong name, and that end with the right one, by vision.smoothing.NameAgreement
+                a wrong name, and that end with the right one, by vision.smoothing.NameAgreement; a foreign descriptor
+                speaks when perception would ask it, by runtime.track_descriptors
     seconds     from the last sample to the version in use
 """
 
@@ -28,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,11 +42,15 @@ from face_mtl_ros.bundle.versions import ModelVersions
 from face_mtl_ros.datasets.crops import MARGIN, load_crops
 from face_mtl_ros.datasets.dataset import Dataset
 from face_mtl_ros.datasets.registry import read_dataset
+from face_mtl_ros.runtime.descriptor import descriptors_dir, load_descriptor
 from face_mtl_ros.runtime.predictor import Predictor, Readings
 from face_mtl_ros.runtime.torch_engine import TorchEngine
+from face_mtl_ros.runtime.track_descriptors import TrackDescriptors
+from face_mtl_ros.samples.pictures import without_margin
 from face_mtl_ros.samples.sample import Picture
 from face_mtl_ros.samples.store import SampleStore
 from face_mtl_ros.site_model import SiteModel
+from face_mtl_ros.training.descriptors import dataset_descriptors
 from face_mtl_ros.training.onsite import OnsiteTrainer
 from face_mtl_ros.training.onsite_jobs import TrainRequest
 from face_mtl_ros.vision.alignment import CROP_SIZE
@@ -49,8 +58,19 @@ from face_mtl_ros.vision.smoothing import NameAgreement
 
 FEWEST, SPARED, TRIED = 12, 4, 15  # pictures of a person: to be drawn, kept for trying, tried at most
 TRACKS, FRAMES, FRAME_S = 20, 10, 1 / 15
+DESCRIBED_EVERY = 15  # frames, perception's default
 SMILING = ("happiness", "neutral")
 SMILING_SAMPLES, SMILING_TRIED = 40, 500
+
+
+class Faces(NamedTuple):
+    """Crops, uint8 (n, 160, 160), and the same faces by a foreign descriptor, float32 (n, d), where there is one."""
+
+    crops: np.ndarray
+    described: np.ndarray | None
+
+    def take(self, rows: np.ndarray) -> "Faces":
+        return Faces(self.crops[rows], None if self.described is None else self.described[rows])
 
 
 def learn(
@@ -59,15 +79,24 @@ def learn(
     """One job in a FACE_MTL_HOME of its own: label to uint8 (n, 160, 160). Returns the new model, and what was said."""
     crops_home = os.environ.get("FACE_MTL_HOME")
     with tempfile.TemporaryDirectory() as home:
+        if options.descriptor:
+            (Path(home) / "descriptors").symlink_to(descriptors_dir().absolute())
         os.environ["FACE_MTL_HOME"] = home
         try:
             ModelVersions("measured").install(model)
             store = SampleStore()
             for label, crops in samples.items():
-                store.add(task, label, [Picture(crop) for crop in crops])
+                stored = [without_margin(crop) if options.no_margin else crop for crop in crops]
+                store.add(task, label, [Picture(np.ascontiguousarray(crop)) for crop in stored])
             trainer = OnsiteTrainer(store, SiteModel("measured"), threads=options.threads, nice=options.nice)
             start = time.monotonic()
-            request = TrainRequest(task=task, seed=options.seed, time_budget_s=options.budget, recipe=options.recipe)
+            request = TrainRequest(
+                task=task,
+                seed=options.seed,
+                time_budget_s=options.budget,
+                recipe=options.recipe,
+                descriptor=options.descriptor,
+            )
             job = trainer.wait(trainer.start(request).job_id)
             seconds = time.monotonic() - start
             trainer.close()
@@ -83,10 +112,12 @@ def learn(
     return Predictor(bundle, TorchEngine(bundle, "auto", "fp32")), said
 
 
-def read(predictor: Predictor, crops: np.ndarray) -> Readings:
-    """What the model says of uint8 (n, 160, 160)."""
+def read(predictor: Predictor, crops: np.ndarray, described: np.ndarray | None = None) -> Readings:
+    """What the model says of uint8 (n, 160, 160), and of the faces by its foreign descriptor, float32 (n, d)."""
     inner = np.ascontiguousarray(crops[:, MARGIN : MARGIN + CROP_SIZE, MARGIN : MARGIN + CROP_SIZE])
-    parts = [predictor.read(inner[i : i + 32]) for i in range(0, len(inner), 32)]
+    vectors = {} if described is None else {name: described for name in predictor.bundle.manifest.descriptors}
+    starts = range(0, len(inner), 32)
+    parts = [predictor.read(inner[i : i + 32], {name: v[i : i + 32] for name, v in vectors.items()}) for i in starts]
     return Readings(
         {task: np.concatenate([part.probabilities[task] for part in parts]) for task in parts[0].probabilities},
         np.concatenate([part.embeddings for part in parts]),
@@ -97,6 +128,9 @@ def read(predictor: Predictor, crops: np.ndarray) -> Readings:
 def identity_draws(options: argparse.Namespace, model: Path) -> Iterator[dict]:
     dataset = read_dataset("lfw", options.data / "lfw", options.split)
     crops, people = load_crops(dataset), dataset.labels["identity"]
+    faces = Faces(crops, None)
+    if options.descriptor:
+        faces = Faces(crops, dataset_descriptors(dataset, load_descriptor(options.descriptor)))
     eligible = np.flatnonzero(np.bincount(people) >= FEWEST)
     for draw in range(options.draws):
         rng = np.random.default_rng((options.seed, draw))
@@ -108,9 +142,10 @@ def identity_draws(options: argparse.Namespace, model: Path) -> Iterator[dict]:
         labels = predictor.bundle.manifest.column("identity").labels
         tried = [rows[label][taken[label] : taken[label] + TRIED] for label in labels]
         truth = np.repeat(np.arange(len(labels)), [len(found) for found in tried])
-        known = read(predictor, crops[np.concatenate(tried)])
-        strangers = read(predictor, crops[~np.isin(people, chosen)])
-        figures = scores(known, strangers, truth) | tracks(known, truth, rng)
+        shown = faces.take(np.concatenate(tried))
+        strangers = faces.take(np.flatnonzero(~np.isin(people, chosen)))
+        known = read(predictor, *shown)
+        figures = scores(known, read(predictor, *strangers), truth) | tracks(predictor, shown, known, truth, rng)
         yield {"draw": draw, "collected": list(taken.values()), "tried": len(truth)} | said | figures
 
 
@@ -126,20 +161,36 @@ def scores(known: Readings, strangers: Readings, truth: np.ndarray) -> dict[str,
     return {name: round(float(value), 4) for name, value in figures.items()}
 
 
-def tracks(known: Readings, truth: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    wrong = named = total = 0
-    for person in np.unique(truth):
+def tracks(
+    predictor: Predictor, shown: Faces, known: Readings, truth: np.ndarray, rng: np.random.Generator
+) -> dict[str, float]:
+    people = np.unique(truth)
+    wrong = named = 0
+    for person in people:
         for track in range(TRACKS):
-            naming, last = NameAgreement(), None
-            ever = set()
-            for frame, row in enumerate(rng.choice(np.flatnonzero(truth == person), FRAMES)):
-                probabilities, is_known = known.probabilities["identity"][row], known.known["identity"][row] > 0
-                last = naming.update(str(track), "identity", probabilities, bool(is_known), frame * FRAME_S)
-                ever.add(last)
-            wrong += bool(ever - {None, person})
-            named += last == person
-            total += 1
-    return {"track_wrong": wrong / total, "track_named": named / total}
+            rows = rng.choice(np.flatnonzero(truth == person), FRAMES)
+            probabilities, is_known = known.probabilities["identity"][rows], known.known["identity"][rows] > 0
+            if shown.described is not None:
+                found = read(predictor, shown.crops[rows], as_tracked(shown.described[rows]))
+                probabilities, is_known = found.probabilities["identity"], found.known["identity"] > 0
+            naming = NameAgreement()
+            names = [
+                naming.update(str(track), "identity", probabilities[frame], bool(is_known[frame]), frame * FRAME_S)
+                for frame in range(FRAMES)
+            ]
+            wrong += bool(set(names) - {None, person})
+            named += names[-1] == person
+    return {"track_wrong": wrong / len(people) / TRACKS, "track_named": named / len(people) / TRACKS}
+
+
+def as_tracked(described: np.ndarray) -> np.ndarray:
+    """What the model gets of a track's frames, float32 (n, d), that the descriptor would see as here."""
+    memory, found = TrackDescriptors(), []
+    for vector in described:
+        for face_id in memory.due(["face"], DESCRIBED_EVERY):
+            memory.add(face_id, {"": vector})
+        found.append(memory.mean("face", ""))
+    return np.stack(found)
 
 
 def smiling_draws(options: argparse.Namespace, model: Path) -> Iterator[dict]:
@@ -171,6 +222,8 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=20)
     parser.add_argument("--people", type=int, default=5)
     parser.add_argument("--crops", type=int, default=15, help="collected of each person")
+    parser.add_argument("--descriptor", default="", help="installed foreign descriptor that identity draws on")
+    parser.add_argument("--no-margin", action="store_true", help="store the crops as perception sends them")
     parser.add_argument("--recipe", default="fast")
     parser.add_argument("--budget", type=float, default=45.0, help="seconds of the job's time budget")
     parser.add_argument("--threads", type=int, default=2)

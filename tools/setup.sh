@@ -172,7 +172,7 @@ if [ -n "$sourced" ]; then
     # The messages of a sourced ROS 2 were compiled for the system's numpy, so that one stays; the rest adapts to it.
     constraints=$venv/constraints.txt
     "$venv/bin/python" -c 'import numpy; print("numpy==" + numpy.__version__)' >"$constraints"
-    grep -E '^(torch|openvino)==' constraints.txt >>"$constraints"
+    grep -E '^(torch|openvino|onnxruntime)==' constraints.txt >>"$constraints"
 fi
 
 # --- the tools that build the messages (and ROS 2 itself, where none is sourced)
@@ -222,7 +222,8 @@ build_messages() {
 }
 
 install_package() {
-    local extras=
+    # What the engines choose from on a CPU: which of the two is faster depends on the processor.
+    local extras='[onnxruntime]'
     # Tests compile with the real TensorRT for RTX, which needs no GPU for that.
     if [ "$goal" = test ]; then extras='[train,onnxruntime,tensorrt,test]'; fi
     if [ -n "$sourced" ]; then install setuptools 'setuptools>=70.1,<80'; fi # the system's may be too old

@@ -17,7 +17,7 @@ from .files import BundleError, read_tensors, write_atomically
 from .manifest import FORMAT_VERSION, ColumnRecord, FileRecord, Manifest
 
 MANIFEST = "manifest.json"
-PROTOTYPES = "prototypes"  # the tensor of an identity column that holds each person's mean embedding
+PROTOTYPES = "prototypes"  # the tensor of an identity column: each person's mean embedding or foreign descriptor
 Tensors = dict[str, np.ndarray]
 
 
@@ -65,6 +65,8 @@ def load_bundle(root: Path) -> Bundle:
             if embedding is None:
                 raise BundleError(f"{root / MANIFEST}: '{column.task}' compares embeddings, and no column makes any")
             expected |= {PROTOTYPES: (len(column.labels), embedding.outputs)}
+        if column.open_set and column.open_set.method == "descriptor":
+            expected |= {PROTOTYPES: (len(column.labels), column.shape[2])}
         _check_tensors(_where(root, column.file), columns[column.task], expected)
     version = f"{manifest.name}-{hashlib.sha256(data).hexdigest()[:12]}"
     return Bundle(root, manifest, version, encoder, columns)

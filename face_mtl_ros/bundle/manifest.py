@@ -118,8 +118,11 @@ class OpenSet(_Strict):
     strangers_refused of other people's did not (shares of 1).
     """
 
-    method: Literal["energy", "probability", "embedding"]
+    method: Literal["energy", "probability", "embedding", "descriptor"]
     threshold: float
+    margin: float | None = Field(
+        default=None, gt=0, le=2, description="lead over the runner-up in cosine; None: runtime.open_set.MARGIN"
+    )
     known_kept: float = Field(ge=0, le=1)
     strangers_refused: float | None = Field(default=None, ge=0, le=1, description="None: no strangers were at hand")
     auroc: float | None = Field(default=None, ge=0, le=1, description="chance that a known face scores higher")
@@ -195,6 +198,8 @@ class ColumnRecord(_Strict):
             raise ValueError(f"task '{self.task}' needs at least 2 labels, it has {self.labels}")
         if self.open_set and self.kind != "identity":
             raise ValueError(f"task '{self.task}' is of kind '{self.kind}'; only an identity has an open set")
+        if self.open_set and self.open_set.method == "descriptor" and not self.descriptor:
+            raise ValueError(f"task '{self.task}' compares foreign descriptors, and draws on none")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"task '{self.task}' has a label twice: {self.labels}")
         if len(set(self.sources)) != len(self.sources):

@@ -23,9 +23,10 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "experiment",
         help="the paper's tables and learning curves",
-        description="Train the columns of the paper's Tables IV, V and VI or of Figure 5 and compare with it. What "
-        "tables share is trained once; a killed experiment goes on when the same command is given again, and several "
-        "processes, on several machines too, may share --out. 'report' trains nothing and writes experiments.md.",
+        description="Train the columns of the paper's Tables IV, V and VI or of Figure 5 and compare with it. 'labels' "
+        "asks how few pictures of a class lateral connections help with. What tables share is trained once; a killed "
+        "experiment goes on when the same command is given again, and several processes, on several machines too, "
+        "may share --out. 'report' trains nothing and writes experiments.md.",
     )
     parser.add_argument("table", choices=[*TABLES, REPORT], help="what to train, or report on what is there")
     parser.add_argument(
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.data} has no data for any cell of {args.table}")
     runs = runs_of(kept, range(args.seed, args.seed + args.runs))
     if args.dry_run:
-        _print_plan(args, setting, runs, {task: data.sizes for task, data in found.items()})
+        _print_plan(args, setting, runs)
         return 1 if missing else 0
     check_folder(args.out, described(setting, found))
     work_together(setting, runs, args.jobs, report)
@@ -156,8 +157,8 @@ def _setting(args: argparse.Namespace):
 
 
 def _command(args: argparse.Namespace) -> str:
-    """The command without what it runs over and without this machine's folders."""
-    words = ["face-mtl", "experiment", "all", "--data", "DATA", "--out", "OUT"]
+    """The command's options without what it runs over and without this machine's folders."""
+    words = ["--data", "DATA", "--out", "OUT"]
     for option in MAKING:
         value = getattr(args, option.replace("-", "_"))
         if value is not None:
@@ -166,16 +167,16 @@ def _command(args: argparse.Namespace) -> str:
     return shlex.join([*words, *(word for entry in args.use for word in ("--use", entry))])
 
 
-def _print_plan(args: argparse.Namespace, setting, runs: Sequence[Run], sizes) -> None:
+def _print_plan(args: argparse.Namespace, setting, runs: Sequence[Run]) -> None:
     from ..training.experiments.estimate import total_seconds
 
     todo = [one for one in runs if not setting.is_done(one)]
-    seconds = total_seconds(todo, sizes, setting.bundle().preset, setting.recipe, setting.threads) if todo else {}
+    seconds = total_seconds(todo, setting) if todo else {}
     for cell in dict.fromkeys(one.cell for one in runs):
         of_cell = [one for one in runs if one.cell == cell]
         left = [one for one in of_cell if one in seconds]
         took = f", {seconds[left[0]] / 60:.1f} min each" if left else ""
-        train = sizes[cell.task]["train"]
+        train = len(setting.read(cell.task, cell.per_class).train)
         print(f"{cell.name}: {train} pictures, {len(left)} of {len(of_cell)} runs to do{took}")
     hours = sum(seconds.values()) / 3600
     print(

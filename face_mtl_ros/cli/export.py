@@ -20,7 +20,7 @@ def add_parser(commands) -> None:
         "versions of this package and of TensorRT for RTX, and they need not compile it. With --precision int8 the "
         "model is quantised by what --calibrate names, kept only if no column loses more than half a point of accuracy "
         "on the validation pictures, and put where precision int8 of the engines here finds it; on other machines "
-        "that is FACE_MTL_HOME/cache/int8.",
+        "the .onnx file, which tensorrt writes beside its own, belongs into FACE_MTL_HOME/cache/int8.",
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="a folder or a name, as analyze takes it")
     parser.add_argument("--engine", choices=ENGINES, default="onnx", help="default %(default)s")
@@ -48,11 +48,17 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
+    if args.engine == "tensorrt":
+        _check_compiler(args)
     bundle = load_bundle(locate_bundle(args.model))
     if args.precision == "int8":
         _make_int8(bundle, args)
     write = {"onnx": _write_onnx, "openvino": _write_openvino, "tensorrt": _write_tensorrt}[args.engine]
-    print(f"{bundle.version} written to {write(bundle, args)}")
+    file = write(bundle, args)
+    if args.engine == "tensorrt" and args.precision == "int8":
+        # By its content the engine is found, on the machine that runs it.
+        print(f"{bundle.version} in int8 written to {_write_onnx(bundle, args)}")
+    print(f"{bundle.version} written to {file}")
     return 0
 
 
@@ -71,6 +77,13 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--calibrate belongs to --precision int8")
     if args.crops < 1 or args.pictures < 0:
         raise UsageError(f"--crops {args.crops} and --pictures {args.pictures} must be at least 1 and 0")
+
+
+def _check_compiler(args: argparse.Namespace) -> None:
+    """Before a calibration of minutes: whether what shall come behind it can be had."""
+    from ..runtime.tensorrt_library import check_wish, load_library
+
+    check_wish(load_library("tensorrt_rtx"), args.precision or "fp16", args.target)
 
 
 def _make_int8(bundle: Bundle, args: argparse.Namespace) -> None:

@@ -42,7 +42,7 @@ def add_parser(commands) -> None:
 
 
 def _add_from_samples(parser: argparse.ArgumentParser) -> None:
-    site = parser.add_argument_group("on a robot", "with --task, --kind, --source and --seed")
+    site = parser.add_argument_group("on a robot", "with --task, --kind, --source, --descriptor and --seed")
     site.add_argument(
         "--from-samples",
         action="store_true",
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train_from_samples(args: argparse.Namespace) -> int:
     required(args, "task")
-    for option in ("model", "output", "data", "descriptor", "strangers", "begin", "config"):
+    for option in ("model", "output", "data", "strangers", "begin", "config"):
         if getattr(args, option, None):
             raise UsageError(f"--{option} does not go with --from-samples: the trainer node has its own")
     if not (0 <= args.seconds < float("inf") and 0 <= args.min_samples < 2**32 and 0 <= (args.seed or 0) < 2**32):
@@ -104,7 +104,7 @@ def _train_from_samples(args: argparse.Namespace) -> int:
             task=args.task,
             kind=args.kind or "",
             labels=args.label,
-            sources=args.source,
+            sources=args.source + ([f"descriptor/{args.descriptor}"] if args.descriptor else []),
             time_budget_s=args.seconds,
             min_samples=args.min_samples,
             seed=1 if args.seed is None else args.seed,

@@ -37,6 +37,7 @@ class TrainerClient:
         )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
+        self._clients: dict[str, Client] = {}
 
     def __enter__(self) -> "TrainerClient":
         return self
@@ -56,7 +57,9 @@ class TrainerClient:
 
     def begin(self, kind: Any, name: str, request: Any) -> "Answer":
         """Call a service whose answer may be waited for again after a Ctrl-C; ClientError where no trainer is there."""
-        client: Client = self._node.create_client(kind, f"trainer/{name}")
+        if name not in self._clients:  # one for all calls: each new one costs the trainer memory
+            self._clients[name] = self._node.create_client(kind, f"trainer/{name}")
+        client = self._clients[name]
         self._await(client.service_is_ready, client.srv_name)
         return Answer(self._executor, client, client.call_async(request))
 

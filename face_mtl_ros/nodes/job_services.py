@@ -65,6 +65,7 @@ class JobServices:
                 seed=asked.seed,
                 activate=asked.activate,
                 requested_by=asked.requested_by,
+                descriptor=settings.descriptor,
             )
         )
 

@@ -46,7 +46,7 @@ class PerceptionSettings(Settings):
         0.5, ge=0.0, le=60.0, description="Time constant over which probabilities are averaged, in seconds; 0: none."
     )
     naming_frames: int = live(
-        3, ge=1, le=100, description="An identity is named when so many of a face's latest 2 n - 1 frames agree on it."
+        5, ge=1, le=100, description="An identity is named when so many of a face's latest 2 n - 1 frames agree on it."
     )
     naming_confidence: float = live(
         0.5, ge=0.0, le=1.0, description="Probability that a frame must give an identity to speak for it."

@@ -16,6 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from ..bundle.files import BundleError
+from ..runtime.descriptor import DescriptorError, verify_descriptor
 from ..samples.errors import SampleStoreError
 from ..samples.store import SampleStore
 from ..site_model import SiteModel, SwapError
@@ -115,6 +116,7 @@ class TrainerNode(ManagedNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             settings = self._declared.read()
+            _check_descriptor(settings.descriptor)
             site = SiteModel(settings.model, settings.keep_versions)
             version = site.bundle().version
         except Exception as error:
@@ -238,8 +240,9 @@ class TrainerNode(ManagedNode):
     def _said(self, name: str, error: Exception) -> str:
         """What to answer where something was raised; a defect is written down, and must not end the node."""
         if isinstance(error, EXPECTED):
-            self.get_logger().warning(f"{name}: {error}")
-            return str(error)
+            line = " ".join(str(error).split())  # a request's own line breaks may be in it
+            self.get_logger().warning(f"{name}: {line}")
+            return line
         self.get_logger().error(f"{name}: {traceback.format_exc()}")
         return f"{type(error).__name__}: {error}; see the log of the trainer node"
 
@@ -303,6 +306,15 @@ class TrainerNode(ManagedNode):
             return
         if forgotten.count:
             self.get_logger().info(f"retention: erased {forgotten.count} samples whose time was over")
+
+
+def _check_descriptor(name: str) -> None:
+    """SettingsError where the parameter `descriptor` names one that is not installed or cannot be run."""
+    try:
+        if name:
+            verify_descriptor(name)
+    except DescriptorError as error:
+        raise SettingsError(f"parameter 'descriptor' is '{name}': {error}") from error
 
 
 def main(args: list[str] | None = None) -> None:

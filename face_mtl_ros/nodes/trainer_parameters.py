@@ -16,6 +16,9 @@ class TrainerSettings(Settings):
     perception: str = Field("perception", description="Name of the perception node, in this node's namespace or full.")
     threads: int = Field(0, ge=0, le=256, description="CPU threads of a training; 0: half of the cores.")
     nice: int = Field(10, ge=0, le=19, description="By how much a training yields to other processes.")
+    descriptor: str = Field(
+        "", description="Installed foreign face descriptor that columns of people draw on; empty: none."
+    )
     keep_versions: int = Field(
         5, ge=1, le=1000, description="How many versions of the model beside the active one stay for rollback."
     )

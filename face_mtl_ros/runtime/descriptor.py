@@ -1,8 +1,10 @@
 """Foreign face descriptors: any ONNX network that turns a face into numbers, which columns may draw on."""
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +18,12 @@ from ..bundle.manifest import DescriptorRecord
 from ..paths import home
 from ..vision.alignment import CROP_SIZE, TEMPLATE, warp
 from .engine import EngineError
-from .openvino_engine import cache_settings, cause
+from .engine_cache import InUse, own_folder
+from .openvino_engine import cause
 
 SPEC, MODEL = "descriptor.yaml", "model.onnx"
+DLIB = "dlib"  # which a command of its own makes
+NAME = r"[a-z0-9][a-z0-9_-]{0,63}"  # as DescriptorRecord has it
 
 
 class DescriptorError(EngineError):
@@ -53,13 +58,9 @@ class Descriptor:
 
     def __init__(self, spec: DescriptorSpec, model: bytes, threads: int = 0):
         self.spec = spec
-        found = hashlib.sha256(model).hexdigest()
-        if found != spec.sha256:
-            raise DescriptorError(
-                f"descriptor '{spec.name}': {spec.model} is another file or corrupt: its sha256 is {found}, not "
-                f"{spec.sha256}; get it from {spec.source} and install it again"
-            )
-        self._infer = _compile(spec, model, threads)
+        _check_sha256(spec, model)
+        self._kept = own_folder("openvino", f"descriptor-{spec.sha256[:24]}")
+        self._infer = _compile(spec, model, threads, self._kept)
         self._target = np.array(spec.template, np.float32) * np.array(spec.size[::-1], np.float32)
         self.describe_inputs(np.zeros((1, *spec.size, len(spec.mean)), np.uint8))
 
@@ -117,13 +118,25 @@ def installed_descriptors() -> list[str]:
 
 def read_spec(name: str) -> DescriptorSpec:
     """The spec of an installed descriptor; DescriptorError where it is missing or malformed."""
+    if not re.fullmatch(NAME, name):
+        raise DescriptorError(f"descriptor {name[:60]!r}: its name is made of small letters, digits, - and _")
     file = descriptors_dir() / name / SPEC
     if not file.is_file():
-        raise DescriptorError(
-            f"descriptor '{name}' is not installed in {descriptors_dir()}: face-mtl descriptor install --name {name} "
-            "--config YAML --model ONNX"
-        )
+        raise DescriptorError(f"descriptor '{name}' is not installed in {descriptors_dir()}: {_install_command(name)}")
     return _parse(file, _read_yaml(file))
+
+
+def verify_descriptor(name: str) -> DescriptorSpec:
+    """The spec of an installed descriptor whose file is whole and which can be run here, without loading it.
+
+    Raises:
+        DescriptorError: what is missing or wrong, and how to mend it.
+    """
+    spec = read_spec(name)
+    _check_sha256(spec, _read(descriptors_dir() / name / spec.model))
+    if find_spec("openvino") is None:
+        raise DescriptorError(f"descriptor '{name}' needs openvino, which is not installed: pip install openvino")
+    return spec
 
 
 def load_descriptor(name: str, threads: int = 0) -> Descriptor:
@@ -144,10 +157,7 @@ def load_descriptors(bundle: Bundle, threads: int = 0) -> dict[str, Descriptor]:
 
 
 def _load_required(record: DescriptorRecord, needed_by: Path, threads: int) -> Descriptor:
-    remedy = (
-        f"get it from {record.source} (sha256 {record.sha256}) and run: face-mtl descriptor install --name "
-        f"{record.name} --config YAML --model ONNX"
-    )
+    remedy = f"get it from {record.source} (sha256 {record.sha256}) and run: {_install_command(record.name)}"
     if record.name not in installed_descriptors():
         raise DescriptorError(
             f"{needed_by} needs the face descriptor '{record.name}', which is not installed: {remedy}"
@@ -197,8 +207,23 @@ def install_descriptor(name: str, config: Path | Mapping[str, Any], model: Path)
     return spec
 
 
-def _compile(spec: DescriptorSpec, data: bytes, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """float (1, ...) to float32, whatever shape the network gives out."""
+def _install_command(name: str) -> str:
+    if name == DLIB:
+        return "face-mtl descriptor dlib, which needs the extra: pip install 'face_mtl_ros[train,teacher]'"
+    return f"face-mtl descriptor install --name {name} --config YAML --model ONNX"
+
+
+def _check_sha256(spec: DescriptorSpec, model: bytes) -> None:
+    found = hashlib.sha256(model).hexdigest()
+    if found != spec.sha256:
+        raise DescriptorError(
+            f"descriptor '{spec.name}': {spec.model} is another file or corrupt: its sha256 is {found}, not "
+            f"{spec.sha256}; get it from {spec.source} and install it again"
+        )
+
+
+def _compile(spec: DescriptorSpec, data: bytes, threads: int, kept: InUse | None) -> Callable[[np.ndarray], np.ndarray]:
+    """float (1, ...) to float32, whatever shape the network gives out; what is compiled is kept in the folder."""
     try:
         import openvino as ov
     except ModuleNotFoundError:
@@ -223,7 +248,8 @@ def _compile(spec: DescriptorSpec, data: bytes, threads: int) -> Callable[[np.nd
         kind = model.inputs[0].element_type.to_dtype()
         model.reshape(wanted)
         settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        settings |= cache_settings()
+        if kept is not None:
+            settings["CACHE_DIR"] = str(kept.entry)
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         compiled = core.compile_model(model, "CPU", settings)

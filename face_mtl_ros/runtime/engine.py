@@ -7,6 +7,7 @@ import numpy as np
 
 from ..bundle.manifest import DescriptorRecord
 
+INPUT = "crops"
 EMBEDDING = "encoder/embedding"  # the output beside the tasks'; no task's name has a slash
 
 
@@ -43,6 +44,11 @@ class Engine(Protocol):
             ValueError: a descriptor that the bundle draws on is not given, or of another shape.
         """
         ...
+
+
+def descriptor_input(name: str) -> str:
+    """The graph's input for a foreign face descriptor, float32 (batch, d) of length 1."""
+    return f"descriptor/{name}"
 
 
 def check_descriptors(

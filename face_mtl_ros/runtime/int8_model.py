@@ -12,8 +12,8 @@ from .. import __version__
 from ..bundle.bundle import Bundle
 from ..bundle.files import write_atomically
 from ..paths import cache_dir
+from .bundle_key import bundle_key
 from .engine import EngineError
-from .plan_cache import bundle_key
 
 if TYPE_CHECKING:
     import onnx

@@ -13,9 +13,10 @@ import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..networks.topology import INPUT_SIZE, encoder_layers
-from ..paths import cache_dir
 from .buckets import BUCKETS, bucket_of, chunks
+from .bundle_key import bundle_key
 from .engine import EMBEDDING, EngineError, check_descriptors
+from .engine_cache import own_folder
 from .int8_model import CPU, GPU, read_int8
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = self._library.InferenceSession(
-                graph, options, providers=self._providers(kind, index, precision)
+                graph, options, providers=self._providers(kind, index, precision, bundle_key(bundle)[:24])
             )
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise EngineError(
@@ -158,16 +159,16 @@ class OnnxRuntimeEngine:
             )
         self.device, self.precision = kind if kind == "cpu" else f"{kind}:{index}", precision
 
-    def _providers(self, kind: str, index: int, precision: str) -> list[tuple[str, dict[str, Any]]]:
+    def _providers(self, kind: str, index: int, precision: str, key: str) -> list[tuple[str, dict[str, Any]]]:
         """The wanted one, with its options; behind TensorRT CUDA, for what that does not take."""
         if kind == "cpu":
             return [(PROVIDERS[kind], {})]
         cuda = (PROVIDERS["cuda"], {"device_id": index, "use_tf32": 0})  # fp32 means it
         if kind == "cuda":
             return [cuda]
-        return [(PROVIDERS[kind], {"device_id": index, **self._tensorrt_options(precision)}), cuda]
+        return [(PROVIDERS[kind], {"device_id": index, **self._tensorrt_options(precision, key)}), cuda]
 
-    def _tensorrt_options(self, precision: str) -> dict[str, Any]:
+    def _tensorrt_options(self, precision: str, key: str) -> dict[str, Any]:
         rows = {self._input: f"1x{INPUT_SIZE}x{INPUT_SIZE}"}
         rows |= {self._descriptor_input(name): str(record.dimensions) for name, record in self._descriptors.items()}
         options: dict[str, Any] = {
@@ -175,14 +176,11 @@ class OnnxRuntimeEngine:
             for which, batch in (("min", BUCKETS[0]), ("opt", 4), ("max", BUCKETS[-1]))
         }
         options |= {"trt_fp16_enable": precision == "fp16", "trt_int8_enable": precision == "int8"}
-        try:
-            folder = cache_dir() / "onnxruntime"
-            folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
-            logger.warning("compiled engines are not kept: %s; set FACE_MTL_HOME to a writable folder", error)
-            return options
-        kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder), "trt_timing_cache_enable": True}
-        return {**options, **kept}
+        self._kept = own_folder("onnxruntime", key)
+        if self._kept is not None:
+            options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(self._kept.entry)}
+            options |= {"trt_timing_cache_enable": True}
+        return options
 
 
 def _graph(bundle: Bundle, precision: str, kind: str) -> bytes:

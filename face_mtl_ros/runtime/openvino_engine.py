@@ -1,16 +1,24 @@
 """The bundle compiled by OpenVINO: the engine of machines without a GPU."""
 
+import hashlib
+import io
 import logging
-import tempfile
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import __version__
 from ..bundle.bundle import Bundle
 from ..networks.topology import encoder_layers
-from ..paths import cache_dir
-from .engine import EMBEDDING, EngineError, check_descriptors
+from .bundle_key import bundle_key
+from .engine import EMBEDDING, INPUT, EngineError, check_descriptors, descriptor_input
+from .engine_cache import own_folder
 from .int8_model import CPU, read_int8
+from .plan_cache import Key, cached_plan, held
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +29,9 @@ PRECISIONS = (*HINTS, "int8")
 class OpenVinoEngine:
     """See runtime.engine.Engine.
 
-    Compiled models are kept under FACE_MTL_HOME/cache/openvino, by OpenVINO's own key over graph, weights, device,
-    settings and version. Where that folder cannot be written, a warning says so and nothing is kept.
+    Compiled models are kept under FACE_MTL_HOME/cache/openvino: for CPUs by what decides them, so that a start need not
+    write the graph; for other devices in a folder for each bundle, by OpenVINO's own key, with the kernels. Where that
+    cannot be written, a warning says so and nothing is kept.
 
     Args:
         bundle: what to run.
@@ -30,7 +39,8 @@ class OpenVinoEngine:
         precision: "fp32", "bf16", "fp16", "int8" (runtime.int8_model), or "auto": bf16 where the device has
             instructions for it, else fp32. In INT8 what is not quantised is in the precision of "auto".
         threads: at most so many; 0 leaves it to OpenVINO.
-        graph: ONNX to run in place of the bundle's own, with the same inputs and outputs; for measuring one.
+        graph: ONNX to run in place of the bundle's own, with the same inputs and outputs; for measuring one, and not
+            kept.
 
     Raises:
         EngineError: openvino or the device is missing, the device has no such precision, there is no INT8 model, or
@@ -49,12 +59,8 @@ class OpenVinoEngine:
     ):
         try:
             import openvino as ov
-
-            from .graph import INPUT, build_graph, descriptor_input
         except ModuleNotFoundError as error:
-            raise EngineError(
-                f"engine 'openvino' needs {error.name}, which is not installed: pip install openvino onnx"
-            ) from None
+            raise _missing(error) from None
         core = ov.Core()
         device = "CPU" if device in ("auto", "cpu") else device
         if device.split(".")[0] not in {found.split(".")[0] for found in core.available_devices}:
@@ -70,50 +76,92 @@ class OpenVinoEngine:
         settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": HINTS[best if precision == "int8" else precision],
             "PERFORMANCE_HINT": "LATENCY",
-            **cache_settings(),
         }
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._input, self._descriptor_input = INPUT, descriptor_input
         self._descriptors = bundle.manifest.descriptors
         self._outputs = {column.task: column.outputs for column in bundle.manifest.columns}
         self._outputs[EMBEDDING] = encoder_layers(bundle.preset)[-1].outputs
-        if graph is None:
-            graph = read_int8(bundle, CPU) if precision == "int8" else build_graph(bundle).SerializeToString()
         try:
-            model = core.read_model(graph)
-            self._request = core.compile_model(model, device, settings).create_infer_request()
+            self._request = self._compile(core, bundle, settings, graph).create_infer_request()
+        except EngineError:
+            raise
         except RuntimeError as error:
             raise EngineError(
                 f"{bundle.root} cannot be compiled by OpenVINO for {device} in {precision}: {cause(error)}; "
                 "try another precision or engine 'torch'"
             ) from error
 
+    def _compile(
+        self, core: "ov.Core", bundle: Bundle, settings: dict[str, str | int], graph: bytes | None
+    ) -> "ov.CompiledModel":
+        def fresh(**more: str) -> "ov.CompiledModel":
+            model = core.read_model(graph or _graph(bundle, self.precision))
+            return core.compile_model(model, self.device, settings | more)
+
+        if graph is not None:
+            return fresh()
+        if self.device != "CPU":
+            self._kept = own_folder("openvino", bundle_key(bundle)[:24])
+            return fresh() if self._kept is None else fresh(CACHE_DIR=str(self._kept.entry))
+        made: list[ov.CompiledModel] = []
+
+        def build() -> bytes:
+            made.append(fresh())
+            return made[0].export_model().getvalue()
+
+        key = _key(core, bundle, self.precision, settings)
+        kept = cached_plan(key, build, "openvino", "blob")
+        self._kept = held(key, "blob", "openvino")
+        if made:
+            return made[0]
+        try:
+            return core.import_model(io.BytesIO(kept), self.device, settings)
+        except RuntimeError as error:
+            logger.warning("OpenVINO does not take what it compiled before: %s; compiling anew", cause(error))
+            return fresh()
+
     def run(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         given = check_descriptors(self._descriptors, descriptors, len(crops))
         if not len(crops):
             return {name: np.empty((0, width), np.float32) for name, width in self._outputs.items()}
-        inputs = {self._descriptor_input(name): values for name, values in given.items()}
-        inputs[self._input] = np.ascontiguousarray(crops, np.float32)
+        inputs = {descriptor_input(name): values for name, values in given.items()}
+        inputs[INPUT] = np.ascontiguousarray(crops, np.float32)
         # Shares the inputs' memory; the outputs are copied, for the request overwrites them at the next call.
         self._request.infer(inputs, share_inputs=True)
         return {name: self._request.get_tensor(name).data.copy() for name in self._outputs}
 
 
-def cache_settings() -> dict[str, str]:
-    """CACHE_DIR where its folder can be written: OpenVINO fails over one that cannot, though it only saves time."""
+def _graph(bundle: Bundle, precision: str) -> bytes:
+    if precision == "int8":
+        return read_int8(bundle, CPU)
     try:
-        folder = cache_dir() / "openvino"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return {"CACHE_DIR": str(folder)}
-    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home folder
-        logger.warning(
-            "compiled models are not kept, so each start compiles anew: %s; set FACE_MTL_HOME to a folder that can be "
-            "written",
-            error,
-        )
-        return {}
+        from .graph import build_graph
+    except ModuleNotFoundError as error:
+        raise _missing(error) from None
+    return build_graph(bundle).SerializeToString()
+
+
+def _missing(error: ModuleNotFoundError) -> EngineError:
+    return EngineError(f"engine 'openvino' needs {error.name}, which is not installed: pip install openvino onnx")
+
+
+def _key(core: "ov.Core", bundle: Bundle, precision: str, settings: dict[str, str | int]) -> Key:
+    """All that decides what OpenVINO compiles for the CPU; how many threads run it may change."""
+    import openvino as ov
+
+    calibrated = {"calibrated": hashlib.sha256(read_int8(bundle, CPU)).hexdigest()} if precision == "int8" else {}
+    return {
+        **calibrated,
+        "model": bundle_key(bundle),
+        "package": __version__,
+        "library": "openvino",
+        "version": ov.__version__,
+        "precision": precision,
+        "hint": str(settings["INFERENCE_PRECISION_HINT"]),
+        "target": core.get_property("CPU", "FULL_DEVICE_NAME"),
+        "able": " ".join(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+    }
 
 
 def cause(error: RuntimeError) -> str:

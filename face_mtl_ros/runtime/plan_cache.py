@@ -14,20 +14,14 @@ from ..bundle.files import write_atomically
 from ..file_lock import alone
 from ..paths import cache_dir
 from .buckets import BUCKETS
+from .bundle_key import bundle_key
+from .engine_cache import InUse, hold
+from .int8_model import GPU, read_int8
 
 logger = logging.getLogger(__name__)
 
+LONGEST_HEADER = 1 << 16
 Key = dict[str, str]  # all that an engine was made from and for
-
-
-def bundle_key(bundle: Bundle) -> str:
-    """sha256 of what decides a bundle's graph: its preset, weights, sources and descriptors, not its labels' names."""
-    manifest = bundle.manifest
-    columns = [
-        [column.task, column.outputs, column.file.sha256, column.sources, column.descriptor and column.descriptor.name]
-        for column in manifest.columns
-    ]
-    return hashlib.sha256(json.dumps([manifest.preset, manifest.encoder.file.sha256, columns]).encode()).hexdigest()
 
 
 def plan_key(bundle: Bundle, library: ModuleType, precision: str, target: str) -> Key:
@@ -37,8 +31,13 @@ def plan_key(bundle: Bundle, library: ModuleType, precision: str, target: str) -
         library: what tensorrt_library.load_library gave.
         target: with TensorRT for RTX the kind of GPU that it was compiled for, whichever of that kind it runs on; with
             TensorRT the very GPU, by capability and name.
+
+    Raises:
+        EngineError: in "int8" there is no INT8 model, which decides the engine too.
     """
+    calibrated = {"calibrated": hashlib.sha256(read_int8(bundle, GPU)).hexdigest()} if precision == "int8" else {}
     return {
+        **calibrated,
         "model": bundle_key(bundle),
         "package": __version__,
         "library": library.__name__,
@@ -69,13 +68,13 @@ def write_plan(file: Path, key: Key, plan: bytes) -> None:
 def read_plan(file: Path, key: Key) -> bytes | None:
     """The engine in a file, None where there is none; one of another key, or not whole, is logged and None too."""
     try:
-        data = file.read_bytes()
+        with file.open("rb") as data:
+            line, plan = data.readline(LONGEST_HEADER), data.read()
     except FileNotFoundError:
         return None
     except OSError as error:
         logger.warning("%s cannot be read: %s; compiling anew", file, error.strerror)
         return None
-    line, _, plan = data.partition(b"\n")
     try:
         header = json.loads(line)
     except ValueError:
@@ -94,13 +93,13 @@ def read_plan(file: Path, key: Key) -> bytes | None:
     return plan
 
 
-def cached_plan(key: Key, build: Callable[[], bytes]) -> bytes:
-    """The engine from FACE_MTL_HOME/cache/tensorrt, or built and put there, by one process at a time.
+def cached_plan(key: Key, build: Callable[[], bytes], engine: str = "tensorrt", suffix: str = "engine") -> bytes:
+    """The engine from FACE_MTL_HOME/cache/<engine>, or built and put there, by one process at a time.
 
     Where the folder cannot be written, a warning says so and nothing is kept.
     """
     try:
-        file = plans_dir() / file_name(key)
+        file = cache_dir() / engine / file_name(key, suffix)
     except RuntimeError as error:  # the user has no home folder
         return _unkept(error, build)
     with contextlib.ExitStack() as stack:
@@ -132,6 +131,14 @@ def keep(key: Key, suffix: str, data: bytes) -> None:
         write_plan(plans_dir() / file_name(key, suffix), key, data)
     except (OSError, RuntimeError) as error:
         logger.debug("%s are not kept: %s", suffix, error)
+
+
+def held(key: Key, suffix: str = "engine", engine: str = "tensorrt") -> InUse | None:
+    """What was kept, not to be removed as long as the returned object lives; None where nothing was."""
+    try:
+        return hold(cache_dir() / engine / file_name(key, suffix))
+    except RuntimeError:
+        return None
 
 
 def _unkept(error: Exception, build: Callable[[], bytes]) -> bytes:

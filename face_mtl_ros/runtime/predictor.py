@@ -65,7 +65,11 @@ class Predictor:
         classifiers = [column for column in manifest.columns if column.kind != "embedding"]
         known = {
             column.task: known_score(
-                column, outputs[column.task], embeddings, self.bundle.columns[column.task].get(PROTOTYPES)
+                column,
+                outputs[column.task],
+                embeddings,
+                (descriptors or {}).get(column.descriptor.name) if column.descriptor else None,
+                self.bundle.columns[column.task].get(PROTOTYPES),
             )
             - column.open_set.threshold
             for column in classifiers

@@ -1,7 +1,9 @@
 """A bundle's graph in INT8: post-training quantisation by ONNX Runtime, ranges measured on crops.
 
-Weights are rounded a channel at a time, activations a tensor at a time. Only convolutions are quantised, which are all
-but all of the work, and not the first, which sees a single channel: it costs little and rounding it costs most.
+Weights are rounded a channel at a time, activations a tensor at a time, behind the non-linearity: before it, part of
+the range would be for what becomes zero. For CPUs it is left out, since unsigned bytes end at zero by themselves. Only
+convolutions are quantised, which are all but all of the work, and not the first, which sees a single channel: it costs
+little and rounding it costs most.
 """
 
 import copy
@@ -13,9 +15,9 @@ import numpy as np
 import onnx
 
 from ..bundle.bundle import Bundle
-from .engine import EngineError
-from .graph import INPUT, build_graph, descriptor_input
-from .int8_model import CPU
+from .engine import INPUT, EngineError, descriptor_input
+from .graph import build_graph
+from .int8_model import CPU, GPU
 from .onnxruntime_engine import INSTALL
 
 BATCH = 8  # crops at once while ranges are measured
@@ -63,7 +65,7 @@ class Quantizer:
                 copy.deepcopy(self._graph),  # it moves the weights of what it is given to a file
                 file,
                 _Reader(self._inputs),
-                op_types_to_quantize=["Conv"],
+                op_types_to_quantize=["Conv", "Relu"] if kind == CPU else ["Conv"],
                 nodes_to_exclude=[convolutions[0], *left_out],
                 per_channel=True,
                 activation_type=QuantType.QUInt8 if kind == CPU else QuantType.QInt8,
@@ -73,6 +75,8 @@ class Quantizer:
                     "QuantizeBias": kind == CPU,  # TensorRT takes them as they are, ONNX Runtime's kernels do not
                     "CalibMovingAverage": True,
                     "CalibMovingAverageConstant": AVERAGING,
+                    # The non-linearity stays, and what a convolution gives out is rounded behind it alone.
+                    "OpTypesToExcludeOutputQuantization": ["Conv"] if kind == GPU else [],
                 },
             )
             model = onnx.load(file)

@@ -2,7 +2,8 @@
 
 TensorRT for RTX compiles ahead of time without a GPU, and makes the kernels themselves at the first run on one.
 TensorRT measures kernels on the GPU that it compiles for. Networks are strongly typed, from a graph that has the
-precision's types; TensorRT 8 knows weakly typed ones alone, and takes the precision as a flag.
+precision's types, in INT8 with QuantizeLinear and DequantizeLinear around the convolutions; TensorRT 8 knows weakly
+typed ones alone, and takes the precision as a flag.
 
 What was executed: tensorrt_rtx 1.7.1, by the tests. Only checked against the names in NVIDIA's Python bindings:
 tensorrt 8.6.1, 10.3.0 and 11.4.0.
@@ -17,6 +18,7 @@ from ..bundle.bundle import Bundle
 from .buckets import BUCKETS
 from .engine import EngineError
 from .graph import build_graph
+from .int8_model import GPU, read_int8
 from .reduced_precision import reduce_precision
 from .tensorrt_library import PORTABLE, check_wish, is_rtx, notes
 
@@ -42,10 +44,12 @@ def build_plan(
         The serialised engine, and TensorRT's measurements so far, empty with TensorRT for RTX, which makes none.
 
     Raises:
-        EngineError: the precision or the target cannot be had, or the library cannot compile the bundle.
+        EngineError: the precision or the target cannot be had, there is no INT8 model, or the library cannot compile
+            the bundle.
     """
     typed = hasattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
     check_wish(library, precision, target)
+    graph = _graph(bundle, precision, typed)
     log = notes(library)
     log.clear()
     started = time.monotonic()
@@ -53,10 +57,7 @@ def build_plan(
     network = builder.create_network(_creation_flags(library, typed))
     config = builder.create_builder_config()
     parser = library.OnnxParser(network, log)
-    graph = build_graph(bundle)
-    if typed and precision != "fp32":
-        graph = reduce_precision(graph, precision)
-    if not parser.parse(graph.SerializeToString()):
+    if not parser.parse(graph):
         raise EngineError(f"{bundle.root} cannot be read by {library.__name__}: {log.reason()}; use another engine")
     config.add_optimization_profile(_profile(builder, network))
     _set_flags(library, config, precision, typed)
@@ -80,6 +81,13 @@ def build_plan(
         )
     logger.info("compiled in %.1f s, %.0f MB", time.monotonic() - started, plan.nbytes / 1e6)
     return bytes(plan), bytes(config.get_timing_cache().serialize()) if cache else b""
+
+
+def _graph(bundle: Bundle, precision: str, typed: bool) -> bytes:
+    if precision == "int8":
+        return read_int8(bundle, GPU)
+    graph = build_graph(bundle)
+    return (reduce_precision(graph, precision) if typed and precision != "fp32" else graph).SerializeToString()
 
 
 def _creation_flags(library: ModuleType, typed: bool) -> int:
@@ -106,8 +114,10 @@ def _set_flags(library: ModuleType, config: Any, precision: str, typed: bool) ->
     if not typed:
         # Several contexts, one a bucket, share the one profile.
         config.set_preview_feature(library.PreviewFeature.PROFILE_SHARING_0806, True)
-        if precision == "fp16":
+        if precision in ("fp16", "int8"):
             config.set_flag(flags.FP16)
+        if precision == "int8":
+            config.set_flag(flags.INT8)
 
 
 def _progress_monitor(library: ModuleType) -> Any:

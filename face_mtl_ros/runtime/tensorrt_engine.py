@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from ..networks.topology import INPUT_SIZE, encoder_layers
 from .buckets import BUCKETS, bucket_of, chunks, offsets
 from .cuda import Cuda, CudaError, DeviceMemory, OutOfMemory, PinnedMemory
 from .engine import EMBEDDING, EngineError, check_descriptors
-from .plan_cache import Key, cached_plan, keep, load, plan_key, plans_dir
+from .plan_cache import Key, cached_plan, held, keep, load, plan_key, plans_dir
 from .tensorrt_library import check_wish, choose, installed, is_rtx, notes, require_installed
 
 logger = logging.getLogger(__name__)
 
 Shapes = dict[str, tuple[int, ...]]
+T = TypeVar("T")
+Pair = tuple[T, T]  # of inputs and outputs
 
 
 class TensorRtEngine:
@@ -37,12 +39,12 @@ class TensorRtEngine:
     Args:
         bundle: what to run.
         device: "auto" or "cuda" for the first GPU, or "cuda:N".
-        precision: "fp32" (without TF32), "bf16", "fp16", or "auto", which is fp16.
+        precision: "fp32" (without TF32), "bf16", "fp16", "int8" (runtime.int8_model), or "auto", which is fp16.
         threads: not used; the GPU does the work.
 
     Raises:
-        EngineError: a library, the driver, the device or the precision is missing, the GPU is none that the library
-            knows, or its memory does not suffice for a single face.
+        EngineError: a library, the driver, the device, the precision or the INT8 model is missing, the GPU is none that
+            the library knows, or its memory does not suffice for a single face.
     """
 
     name = "tensorrt"
@@ -68,6 +70,7 @@ class TensorRtEngine:
         check_wish(self.library, self.precision, target)
         key = plan_key(bundle, self.library, self.precision, target or self._gpu())
         plan = cached_plan(key, lambda: self._build(bundle, target))
+        self._kept = held(key)
         log = notes(self.library)
         log.clear()
         self._runtime = self.library.Runtime(log)
@@ -120,11 +123,7 @@ class TensorRtEngine:
             try:
                 if bucket not in sizes:
                     sizes[bucket] = self._needed(self._context(bucket))
-                self._scratch = DeviceMemory(self._cuda, sizes[bucket])
-                _, into = offsets(self._inputs, bucket)
-                _, out = offsets(self._outputs, bucket)
-                self._device = (DeviceMemory(self._cuda, 4 * into), DeviceMemory(self._cuda, 4 * out))
-                self._host = (PinnedMemory(self._cuda, into), PinnedMemory(self._cuda, out))
+                self._scratch, self._device, self._host = self._memory(bucket, sizes[bucket])
             except OutOfMemory:
                 continue
             self._largest = bucket
@@ -134,6 +133,16 @@ class TensorRtEngine:
         raise EngineError(
             f"{self._gpu()} has too little memory left for one face, {self._cuda.free_bytes / 1e6:.0f} MB; end what "
             "else uses it, or take precision fp16 or a smaller preset"
+        )
+
+    def _memory(self, bucket: int, scratch: int) -> tuple[DeviceMemory, Pair[DeviceMemory], Pair[PinnedMemory]]:
+        """For the engine's own use, and for inputs and outputs on the device and on the host; all or nothing."""
+        _, into = offsets(self._inputs, bucket)
+        _, out = offsets(self._outputs, bucket)
+        return (
+            DeviceMemory(self._cuda, scratch),
+            (DeviceMemory(self._cuda, 4 * into), DeviceMemory(self._cuda, 4 * out)),
+            (PinnedMemory(self._cuda, into), PinnedMemory(self._cuda, out)),
         )
 
     def _needed(self, context: Any) -> int:
@@ -234,6 +243,7 @@ class _KernelCache:
         known = load(key, "kernels")
         if known and self._cache.deserialize(known):
             self._saved = known
+            self._kept = held(key, "kernels")
         self._config.set_runtime_cache(self._cache)
 
     def context(self) -> Any:
@@ -250,6 +260,7 @@ class _KernelCache:
         if kernels is not None and bytes(kernels) != self._saved:
             self._saved = bytes(kernels)
             keep(self._key, "kernels", self._saved)
+            self._kept = held(self._key, "kernels")
 
 
 def why_not(device: str = "auto") -> str | None:

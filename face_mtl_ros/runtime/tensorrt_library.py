@@ -12,7 +12,7 @@ from .engine import EngineError
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("tensorrt_rtx", "tensorrt")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 PORTABLE = "portable"  # TensorRT for RTX: for compute capability 8.0 and later at once
 INSTALL = (
     "pip install 'face_mtl_ros[tensorrt]' brings TensorRT for RTX; a Jetson has TensorRT from JetPack, which a virtual "
@@ -33,7 +33,10 @@ def load_library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:  # what it links is of another version or not on the path
-        raise EngineError(f"{name} is installed and does not load: {error}; install it again: {INSTALL}") from error
+        raise EngineError(
+            f"{name} is installed and does not load: {error}; put the folder of its libraries on LD_LIBRARY_PATH, or "
+            f"install it again: {INSTALL}"
+        ) from error
 
 
 def is_rtx(library: ModuleType) -> bool:

@@ -1,6 +1,7 @@
 """The sample store's SQLite file: opened, migrated, shared with other processes, and scrubbed of what was erased."""
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from .errors import SampleStoreError, explain
 
 APPLICATION_ID = 0x464D544C  # "FMTL": tells our files from other programs'
+SHM_BYTES = 2**16  # what the -shm file takes, and some more
 
 # Script n makes format n + 1 of format n, and the first one makes an empty file format 1. Released ones never change.
 MIGRATIONS = (
@@ -114,10 +116,11 @@ class Database:
         if not self.file.exists():
             return "file::memory:"
         wal = Path(f"{self.file}-wal")
-        if os.access(self.file.parent, os.W_OK) and os.access(self.file, os.W_OK):
+        unwritten = not wal.exists() or not wal.stat().st_size
+        full = unwritten and shutil.disk_usage(self.file.parent).free < SHM_BYTES
+        if os.access(self.file.parent, os.W_OK) and os.access(self.file, os.W_OK) and not full:
             return f"{self.file.absolute().as_uri()}?mode=rw"
         # Readers too write to the -shm beside a file in WAL mode, unless it is said that nobody writes at all.
-        unwritten = not wal.exists() or not wal.stat().st_size
         return f"{self.file.absolute().as_uri()}?mode=ro" + ("&immutable=1" if unwritten else "")
 
     def _writing_uri(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..bundle.manifest import DescriptorRecord
 from ..datasets.crops import cache_key
 from ..datasets.dataset import Dataset, DatasetError
 from ..file_lock import alone
@@ -32,14 +33,18 @@ def dataset_descriptors(dataset: Dataset, descriptor: Descriptor, report: Report
     Raises:
         DatasetError: a picture cannot be read.
     """
-    # How a face becomes its input decides too, not its weights alone.
-    which = hashlib.sha256(json.dumps(descriptor.spec.record().identity, sort_keys=True).encode()).hexdigest()[:12]
+    which = file_key(descriptor.spec.record())
     name = f"{descriptor.spec.name}-{which}-{dataset.name}-{dataset.split}-{cache_key(dataset, 0)}.npy"
     file = cache_dir() / "descriptors" / name
     with alone(file.parent / ".lock", f"descriptors of {dataset.name} {dataset.split}"):
         if not file.exists():
             _describe(dataset, descriptor, file, report)
     return np.load(file)
+
+
+def file_key(record: DescriptorRecord) -> str:
+    """What tells files of one descriptor's vectors from another's: how a face becomes its input decides too."""
+    return hashlib.sha256(json.dumps(record.identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _describe(dataset: Dataset, descriptor: Descriptor, file: Path, report: Report) -> None:

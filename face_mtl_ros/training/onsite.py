@@ -17,7 +17,7 @@ from typing import IO
 from ..bundle.bundle import load_bundle
 from ..samples.store import SampleStore
 from ..site_model import SiteModel
-from .onsite_checks import FAST, check_kind, check_labels, check_request, check_sources
+from .onsite_checks import FAST, check_descriptor, check_kind, check_labels, check_request, check_sources
 from .onsite_jobs import (
     BUNDLE,
     ENDED,
@@ -147,6 +147,7 @@ class OnsiteTrainer:
             labels=labels,
             values=request.values,
             sources=check_sources(request, kind, bundle),
+            descriptor=check_descriptor(request, kind, bundle),
             recipe=request.recipe or RECIPE,
             time_budget_s=request.time_budget_s or TIME_BUDGET_S,
             seed=request.seed,

@@ -6,6 +6,7 @@ from typing import Literal
 from ..bundle.bundle import Bundle
 from ..bundle.manifest import ColumnRecord
 from ..bundle.revision import dependents
+from ..runtime.descriptor import DescriptorError, verify_descriptor
 from ..samples.checks import BUILT_IN_TASKS, IDENTITY, check_label, check_task, normal_label
 from ..samples.sample import LabelCount
 from ..site_model import find_column, is_on_site
@@ -17,6 +18,7 @@ KINDS = ("classification", "identity")
 FEWEST = 2  # samples of a label with which anything can be held back
 MAX_LABELS = 1000
 MAX_TEXT = 1000  # characters of requested_by
+DESCRIPTOR = "descriptor/"  # before the name of a foreign descriptor among a request's sources; no task has a slash
 
 
 def check_request(request: TrainRequest, bundle: Bundle) -> ColumnRecord | None:
@@ -62,13 +64,13 @@ def check_sources(request: TrainRequest, kind: str, bundle: Bundle) -> list[str]
     known = [column.task for column in bundle.manifest.columns if column.task != request.task]
     if request.sources == [NO_SOURCES]:
         return []
-    if request.sources:
-        for source in request.sources:
+    if len(set(request.sources)) < len(request.sources):
+        raise OnsiteError(f"sources {request.sources} name one twice")
+    if asked := [source for source in request.sources if not source.startswith(DESCRIPTOR)]:
+        for source in asked:
             if source not in known:
                 raise OnsiteError(f"source '{source[:60]}' is no column of the model; it has {', '.join(known)}")
-        if len(set(request.sources)) < len(request.sources):
-            raise OnsiteError(f"sources {request.sources} name a task twice")
-        chosen = list(request.sources)
+        chosen = asked
     elif kind == IDENTITY and bundle.manifest.embedding:
         return [bundle.manifest.embedding.task]
     else:
@@ -76,6 +78,41 @@ def check_sources(request: TrainRequest, kind: str, bundle: Bundle) -> list[str]
     if kind == IDENTITY and bundle.manifest.embedding and bundle.manifest.embedding.task not in chosen:
         chosen.insert(0, bundle.manifest.embedding.task)  # the one that was trained to tell people apart
     return chosen
+
+
+def check_descriptor(request: TrainRequest, kind: str, bundle: Bundle) -> str:
+    """The foreign descriptor to draw on: the one among the sources, or for people the trainer's; empty: none.
+
+    Raises:
+        OnsiteError: it is not installed, or another one than the model's of that name, or cannot be drawn on.
+    """
+    asked = [source.removeprefix(DESCRIPTOR) for source in request.sources if source.startswith(DESCRIPTOR)]
+    if len(asked) > 1:
+        raise OnsiteError(f"sources {request.sources} name {len(asked)} foreign descriptors: a column draws on one")
+    if asked and kind != IDENTITY:
+        raise OnsiteError(
+            f"source '{DESCRIPTOR}{asked[0]}' tells people apart: only a column of kind '{IDENTITY}' draws on it"
+        )
+    if kind != IDENTITY or request.sources == [NO_SOURCES]:
+        return ""
+    name = asked[0] if asked else request.descriptor
+    if name:
+        _check_installed(name, request.task, bundle)
+    return name
+
+
+def _check_installed(name: str, task: str, bundle: Bundle) -> None:
+    try:
+        found = verify_descriptor(name).record()
+    except DescriptorError as error:
+        raise OnsiteError(str(error)) from error
+    for column in bundle.manifest.columns:
+        other = column.descriptor
+        if column.task != task and other and other.name == name and other.identity != found.identity:
+            raise OnsiteError(
+                f"column '{column.task}' draws on another descriptor '{name}' than the one that is installed: install "
+                f"that of sha256 {other.sha256[:12]} again, or this one under another name"
+            )
 
 
 def check_labels(request: TrainRequest, counts: Sequence[LabelCount], min_samples: int) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bundle.bundle import PROTOTYPES, Bundle, load_bundle, with_column, write_manifest
 from ..bundle.files import describe_tensors, write_atomically, write_tensors
-from ..bundle.manifest import ColumnRecord
+from ..bundle.manifest import ColumnRecord, DescriptorRecord
 from ..datasets.dataset import Dataset
 from ..runtime.predictor import Predictor
 from ..runtime.torch_engine import TorchEngine
@@ -17,9 +17,10 @@ from ..samples.caches import DATASET_NAME
 from ..vision.alignment import CROP_SIZE
 from .calibration import negative_log_likelihood, temperature_of_few
 from .corpus import IDENTITY
-from .fewshot import EPOCHS, FewShot, best_parent, fold_of, train_few_shot
+from .fewshot import FewShot, best_parent, fold_of, train_few_shot
+from .last_layer import EPOCHS
 from .loop import History, TrainingError
-from .onsite_features import keep_features
+from .onsite_features import describe_samples, keep_features
 from .onsite_identity import recognise_each_other
 from .onsite_jobs import Order, Progress
 from .provenance import provenance
@@ -46,6 +47,23 @@ class FastRecipe:
     epochs: int
 
 
+@dataclass(frozen=True)
+class _Samples:
+    """What is known of n samples before training.
+
+    Attributes:
+        labels: int (n,); folds: int (n,), by which fold one is held back.
+        embeddings: float32 (n, d) of length 1, by the bundle; None where it makes none.
+        descriptor: the foreign one that the column draws on, if it does; described: float32 (n, d), the samples by it.
+    """
+
+    labels: np.ndarray
+    folds: np.ndarray
+    embeddings: np.ndarray | None
+    descriptor: DescriptorRecord | None
+    described: np.ndarray | None
+
+
 def make_few_shot_column(
     order: Order, crops: np.ndarray, labels: np.ndarray, work: Path, output: Path, report: Report, resumed: bool
 ) -> Bundle:
@@ -57,7 +75,7 @@ def make_few_shot_column(
         output: folder of the new bundle, which becomes whole with its manifest, written last.
 
     Raises:
-        BundleError, OSError, TrainingError: it cannot be made; the message says why.
+        BundleError, DescriptorError, OSError, TrainingError: it cannot be made; the message says why.
     """
     start = time.monotonic()
     bundle = load_bundle(order.base)
@@ -73,10 +91,17 @@ def make_few_shot_column(
         said = f"passing views of the samples through the model: {done} of at most {of}"
         report(progress.model_copy(update={"message": said, "time_left_s": left(0.7 * done / of)}))
 
+    def described_so_far(done: int, of: int) -> None:
+        said = f"describing the samples by '{order.descriptor}': {done} of {of}"
+        report(progress.model_copy(update={"message": said, "time_left_s": left(0.1 * done / of)}))
+
+    descriptor = described = None
+    if order.descriptor:
+        descriptor, described = describe_samples(order.descriptor, crops, work, order.threads, described_so_far)
     hidden, embeddings = keep_features(
         bundle, tasks, crops, work, VIEWS, start + VIEWS_SHARE * order.time_budget_s, order.seed, looked
     )
-    folds = fold_of(labels, order.seed)
+    samples = _Samples(labels, fold_of(labels, order.seed), embeddings, descriptor, described)
     parent = candidates[0] if len(candidates) == 1 else best_parent(hidden, labels, candidates)
 
     def trained(epoch: int, loss: float, accuracy: float) -> None:
@@ -86,13 +111,23 @@ def make_few_shot_column(
 
     seconds = max(0.0, start + TRAINING_SHARE * order.time_budget_s - time.monotonic())
     made = train_few_shot(
-        bundle, hidden, labels, len(order.labels), parent, order.sources, folds, seconds, order.seed, trained
+        bundle,
+        hidden,
+        labels,
+        len(order.labels),
+        parent,
+        order.sources,
+        samples.folds,
+        described,
+        seconds,
+        order.seed,
+        trained,
     )
     progress.state, progress.epoch, progress.loss = "evaluating", made.epochs, made.loss
     report(progress.model_copy(update={"message": "evaluating", "time_left_s": left(0.9)}))
-    record = _evaluated(bundle, order, made, labels, folds, embeddings, views=len(hidden.of_task[parent]))
+    record = _evaluated(bundle, order, made, samples, views=len(hidden.of_task[parent]))
     written = _write(bundle, *record, output)
-    _check(written, order.task, crops, made.logits)
+    _check(written, order.task, crops, described, made.logits)
     return written
 
 
@@ -112,20 +147,17 @@ def parents_of(bundle: Bundle, order: Order) -> list[str]:
 
 
 def _evaluated(
-    bundle: Bundle,
-    order: Order,
-    made: FewShot,
-    labels: np.ndarray,
-    folds: np.ndarray,
-    embeddings: np.ndarray | None,
-    views: int,
+    bundle: Bundle, order: Order, made: FewShot, samples: _Samples, views: int
 ) -> tuple[ColumnRecord, dict[str, np.ndarray]]:
     """The column's record with all but its file's place, and its weights."""
+    labels = samples.labels
     temperature = temperature_of_few(made.held_back, labels)
     weights = dict(made.weights)
     rule, metrics = None, {}
     if order.kind == IDENTITY:
-        rule, means, named = recognise_each_other(made.held_back / temperature, labels, folds, embeddings)
+        rule, means, named = recognise_each_other(
+            made.held_back / temperature, labels, samples.folds, samples.embeddings, samples.described
+        )
         metrics = {f"{PREFIX}/known_named": named, f"{PREFIX}/strangers_refused": rule.strangers_refused or 0.0}
         if means is not None:
             weights[PROTOTYPES] = means
@@ -146,6 +178,7 @@ def _evaluated(
         sources=order.sources,
         temperature=temperature,
         open_set=rule,
+        descriptor=samples.descriptor,
         file=describe_tensors(f"columns/{order.task}.safetensors", weights),
         provenance=provenance([_as_dataset(order)], recipe, history, command, begun_from),
         metrics=metrics,
@@ -170,8 +203,10 @@ def _write(bundle: Bundle, record: ColumnRecord, weights: dict[str, np.ndarray],
     return load_bundle(output)
 
 
-def _check(bundle: Bundle, task: str, crops: np.ndarray, logits: np.ndarray) -> None:
+def _check(bundle: Bundle, task: str, crops: np.ndarray, described: np.ndarray | None, logits: np.ndarray) -> None:
     """The bundle as it lies on disk must say what the column said in training.
+
+    The foreign descriptors of other columns need not be installed here, and are left at 0.
 
     Raises:
         TrainingError: it says something else.
@@ -179,7 +214,14 @@ def _check(bundle: Bundle, task: str, crops: np.ndarray, logits: np.ndarray) -> 
     margin = (crops.shape[1] - CROP_SIZE) // 2
     rows = np.linspace(0, len(crops) - 1, min(8, len(crops))).astype(int)
     inner = crops[rows, margin : margin + CROP_SIZE, margin : margin + CROP_SIZE]
-    found = Predictor(bundle, TorchEngine(bundle, "auto", "fp32")).logits(inner)[task]
+    own = bundle.manifest.column(task).descriptor
+    vectors = {
+        name: np.zeros((len(rows), record.dimensions), np.float32)
+        for name, record in bundle.manifest.descriptors.items()
+    }
+    if own is not None and described is not None:
+        vectors[own.name] = described[rows]
+    found = Predictor(bundle, TorchEngine(bundle, "auto", "fp32")).logits(inner, vectors)[task]
     off = float(np.abs(found - logits[rows]).max())
     if not off <= TOLERANCE * max(1.0, float(np.abs(logits).max())):
         raise TrainingError(f"the column '{task}' differs by {off:.3g} from what was trained; this is a defect")

@@ -1,4 +1,4 @@
-"""What older columns say of a robot's samples: each view of them goes through the frozen network once and is kept."""
+"""What the frozen network and a foreign descriptor say of a robot's samples: each is run once, and its answer kept."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +9,10 @@ import numpy as np
 import torch
 
 from ..bundle.bundle import Bundle
+from ..bundle.manifest import DescriptorRecord
 from ..bundle.network import build_network
+from ..runtime.descriptor import load_descriptor
+from .descriptors import file_key
 from .device import best_device
 from .fewshot import Hidden
 from .views import Views
@@ -57,6 +60,34 @@ def keep_features(
         passes.append(dict(np.load(file)))
     embeddings = passes[0].get(_Frozen.EMBEDDINGS)
     return Hidden({task: np.stack([found[task] for found in passes]) for task in tasks}), embeddings
+
+
+def describe_samples(
+    name: str, crops: np.ndarray, folder: Path, threads: int, report: Report
+) -> tuple[DescriptorRecord, np.ndarray]:
+    """Describe the crops as they are by an installed foreign descriptor.
+
+    Args:
+        crops: uint8 (n, 160, 160).
+        folder: keeps the vectors; those that are there are taken from it.
+        threads: of the CPU.
+
+    Returns:
+        What a manifest holds of the descriptor, and float32 (n, d) of length 1.
+
+    Raises:
+        DescriptorError: it is not installed, or cannot be run.
+    """
+    descriptor = load_descriptor(name, threads)
+    record = descriptor.spec.record()
+    file = folder / f"described-{file_key(record)}.npz"
+    if not file.exists():
+        parts = []
+        for start in range(0, len(crops), BATCH):
+            parts.append(descriptor.describe_crops(crops[start : start + BATCH]))
+            report(min(start + BATCH, len(crops)), len(crops))
+        _save(file, {"described": np.concatenate(parts)})
+    return record, np.load(file)["described"]
 
 
 def _further(report: Report, before: int, of: int, done: int) -> None:

@@ -54,6 +54,9 @@ class TrainRequest(_Record):
     seed: int = 1
     activate: bool = True
     requested_by: str = ""
+    descriptor: str = Field(
+        default="", description="foreign descriptor of identity columns: the trainer's parameter, not in the message"
+    )
 
 
 class Order(_Record):
@@ -62,6 +65,7 @@ class Order(_Record):
     Attributes:
         base: folder of the bundle that the column is added to, which is never written to.
         labels, sources: of the column, in its order.
+        descriptor: name of the installed foreign descriptor that it draws on as well; empty: none.
         sample_ids: numbers of the samples, so that a job that goes on has the very same.
         store: the sample store's file.
     """
@@ -71,6 +75,7 @@ class Order(_Record):
     labels: list[str]
     values: list[float]
     sources: list[str]
+    descriptor: str = ""
     recipe: str
     time_budget_s: float
     seed: int
@@ -227,7 +232,11 @@ class JobBook:
         job.progress = self.progress(job.job_id) or job.progress
         job.state, job.message, job.finished_at = state, message, time.time()
         job.duration_s = max(0.0, job.finished_at - job.created_at)
-        self.save(job)
+        try:
+            self.save(job)
+        except OSError:  # a full disk: what the job worked with makes room
+            self.tidy(job)
+            self.save(job)
         self.tidy(job)
 
     def tidy(self, job: JobRecord) -> None:

@@ -90,7 +90,14 @@ def _make_long(order: Order, work: Path, output: Path, progress: "_Reporter") ->
     recipe = replace(RECIPES[order.recipe], minutes=order.time_budget_s / 60, seed=order.seed)
     progress.training(round(recipe.epochs))
     column = ColumnOrder(
-        order.task, [train], [validation], order.sources, order.kind, output=output, replace=_has(order)
+        order.task,
+        [train],
+        [validation],
+        order.sources,
+        order.kind,
+        output=output,
+        replace=_has(order),
+        descriptor=order.descriptor,
     )
     if (output / MANIFEST).exists():
         raise OnsiteError(f"{output} is damaged: train again")

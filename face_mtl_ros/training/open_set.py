@@ -7,7 +7,7 @@ import numpy as np
 
 from ..bundle.manifest import OpenSet
 
-Method = Literal["energy", "probability", "embedding"]
+Method = Literal["energy", "probability", "embedding", "descriptor"]
 KEPT = 0.95  # share of the known that a threshold keeps where there are no strangers to choose it by
 
 

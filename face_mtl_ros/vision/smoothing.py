@@ -88,7 +88,7 @@ class NameAgreement:
         ValueError: one of them is out of range.
     """
 
-    def __init__(self, frames: int = 3, confidence: float = 0.5, margin: float = 0.2):
+    def __init__(self, frames: int = 5, confidence: float = 0.5, margin: float = 0.2):
         self.frames = frames
         self.confidence = confidence
         self.margin = margin

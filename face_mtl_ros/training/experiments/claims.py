@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from .statistics import Results, Row, speeds, table_rows
+from .statistics import Results, Row, few_rows, speeds, table_rows
 
 
 def findings(results: Results) -> list[str]:
@@ -24,7 +24,7 @@ def findings(results: Results) -> list[str]:
         "Lateral connections do not help identity (Table V)": [row for row in fifth if row.task == "identity"],
     }
     said = [f"*{claim}.* {_counts(rows)}" for claim, rows in groups.items() if any(row.ours for row in rows)]
-    return said + _agreement(fifth) + _convergence(results)
+    return said + _agreement(fifth) + _convergence(results) + _few_labels(results)
 
 
 def _counts(rows: Sequence[Row]) -> str:
@@ -53,6 +53,20 @@ def _agreement(rows: Sequence[Row]) -> list[str]:
     return [
         f"*Which combinations help most (Table V).* Of {len(measured)} cells {same} change in the paper's direction; "
         f"the rank correlation of our gains with the paper's is {found.statistic:.2f} (p {found.pvalue:.3f})."
+    ]
+
+
+def _few_labels(results: Results) -> list[str]:
+    rows = few_rows(results)
+    if not any(row.per_class for row in rows):
+        return []
+    parts = []
+    for task in dict.fromkeys(row.task for row in rows):
+        gains = [f"{row.gain:+.1f} ({row.per_class or 'all'})" for row in rows if row.task == task]
+        parts.append(f"{task} {', '.join(gains)}")
+    return [
+        "*Lateral connections help when labels are few.* Percentage points that the paper's best connections add, by "
+        f"the number of pictures of a class: {'; '.join(parts)}."
     ]
 
 

@@ -1,7 +1,7 @@
 """The pictures of the paper's four tasks in a folder of datasets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,14 @@ def read_task(
         except DatasetError as error:
             errors.append(f"{name}: {error}")
     raise DatasetError("; ".join(errors))
+
+
+def with_few(data: TaskData, per_class: int) -> TaskData:
+    """With so many training pictures of each class at most, drawn at random, the same ones each time."""
+    labels = data.train.labels[data.task]
+    drawn = np.random.default_rng(0).permutation(len(labels))
+    rows = [drawn[labels[drawn] == label][:per_class] for label in np.unique(labels)]
+    return replace(data, train=data.train.take(np.sort(np.concatenate(rows))))
 
 
 def _test(source: str, task: str) -> Dataset | None:

@@ -14,6 +14,7 @@ from ..device import best_autocast, best_device
 from ..pretraining import soft_cross_entropy
 from ..recipe import Recipe
 from .cells import Cell, Run
+from .setting import Setting
 
 CLASSES = 8
 REPEATS = 2
@@ -52,12 +53,12 @@ def measure(
     return {kind: _measure(*kind, preset, recipe) for kind in kinds}
 
 
-def total_seconds(
-    runs: Sequence[Run], sizes: Mapping[str, Mapping[str, int]], preset: Preset, recipe: Recipe, threads: int
-) -> dict[Run, float]:
+def total_seconds(runs: Sequence[Run], setting: Setting) -> dict[Run, float]:
     """Seconds of each run."""
-    costs = measure([run.cell for run in runs], preset, recipe, threads)
-    return {run: seconds_of(run.cell, sizes[run.cell.task], preset, recipe, costs) for run in runs}
+    preset = setting.bundle().preset
+    costs = measure([run.cell for run in runs], preset, setting.recipe, setting.threads)
+    sizes = {run.cell: setting.read(run.cell.task, run.cell.per_class).sizes for run in runs}
+    return {run: seconds_of(run.cell, sizes[run.cell], preset, setting.recipe_of(run), costs) for run in runs}
 
 
 def _measure(sources: int, retrain: bool, preset: Preset, recipe: Recipe) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ...bundle.files import write_atomically
 from .paper import FROZEN, TASKS
-from .statistics import Curve, Row
+from .statistics import Curve, Few, Row
 
 DPI = 120
 PAPER, OURS, PLAIN = "tab:grey", "tab:blue", "tab:orange"
@@ -83,6 +83,28 @@ def plot_learning(file: Path, pairs: Sequence[tuple[Curve | None, Curve | None]]
         axes.set(title=task, xlabel="epoch", ylabel="accuracy on validation pictures, %")
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, loc="lower right")
+    figure.suptitle(title)
+    _save(figure, file)
+
+
+def plot_few(file: Path, rows: Sequence[Few], title: str) -> None:
+    """A panel a task: accuracy by the number of pictures, with (blue) and without (orange) lateral connections."""
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    for axes, task in zip(figure.subplots(2, 2).ravel(), TASKS, strict=True):
+        of_task = sorted((row for row in rows if row.task == task), key=lambda row: row.train)
+        pictures = [row.train for row in of_task]
+        for colour, name in ((PLAIN, "without"), (OURS, "with")):
+            seeds = [row.without if name == "without" else row.lateral for row in of_task]
+            errors = np.nan_to_num([one.error for one in seeds])
+            label = f"{name} lateral connections"
+            axes.errorbar(
+                pictures, [one.mean for one in seeds], yerr=errors, fmt="o-", color=colour, capsize=2, label=label
+            )
+        axes.set(title=task, xlabel="training pictures", ylabel="accuracy on test pictures, %")
+        axes.grid(alpha=0.3)
+        if of_task:
+            axes.set_xscale("log")
             axes.legend(fontsize=8, loc="lower right")
     figure.suptitle(title)
     _save(figure, file)

@@ -9,14 +9,15 @@ from .cells import PLAIN, TABLES, Cell
 from .claims import findings
 from .paper import BEST, TASKS
 from .setting import read_folder, read_results
-from .statistics import Results, by_cell, curve_of, speeds, table_rows
-from .tables import curves_csv, rows_csv, rows_markdown, runs_csv, speeds_markdown
+from .statistics import Results, by_cell, curve_of, few_rows, speeds, table_rows
+from .tables import curves_csv, few_csv, few_markdown, rows_csv, rows_markdown, runs_csv, speeds_markdown
 
 TITLES = {
     "table4": "Table IV: the encoder frozen and re-trained",
     "table5": "Table V: progressive connections from other columns",
     "table6": "Table VI: the best rows beside the literature's",
     "figure5": "Figure 5: learning with and without progressive connections",
+    "labels": "How many labels: where lateral connections help",
 }
 NOTE = (
     "Accuracies in % on the test split, of the weights at the end of training. SE: standard error over the runs. Gains "
@@ -27,7 +28,7 @@ NOTE = (
 
 
 def write_table(out: Path, table: str, to: Path | None = None) -> str:
-    """Write a table, or Figure 5, as <table>.md, .csv and .png, and all runs as runs.csv.
+    """Write a table, Figure 5 or what few labels bring, as <table>.md, .csv and .png, and all runs as runs.csv.
 
     Args:
         out: the experiment's folder.
@@ -39,7 +40,7 @@ def write_table(out: Path, table: str, to: Path | None = None) -> str:
     Raises:
         ValueError: the folder is none of an experiment.
     """
-    from .figures import plot_learning, plot_rows  # here, so that the numbers need no matplotlib
+    from .figures import plot_few, plot_learning, plot_rows  # here, so that the numbers need no matplotlib
 
     to = to or out
     configuration, found = read_folder(out), read_results(out)
@@ -50,6 +51,11 @@ def write_table(out: Path, table: str, to: Path | None = None) -> str:
         _write(to / "figure5.csv", curves_csv([curve for pair in pairs for curve in pair if curve]))
         plot_learning(to / "figure5.png", pairs, title)
         text = speeds_markdown(speeds(results))
+    elif table == "labels":
+        few = few_rows(results)
+        _write(to / "labels.csv", few_csv(few))
+        plot_few(to / "labels.png", few, title)
+        text = few_markdown(few)
     else:
         rows = table_rows(table, results)
         _write(to / f"{table}.csv", rows_csv(rows))
@@ -74,7 +80,9 @@ def write_report(out: Path, to: Path) -> Path:
     results = by_cell(found)
     parts = ["# Experiments\n", _what_was_run(configuration, results), _what_it_says(configuration, results), NOTE]
     for table, cells in TABLES.items():
-        if table in TITLES and any(cell.name in results for cell in cells if cell not in PLAIN):
+        # What few labels bring shares its other cells with Figure 5.
+        own = [cell for cell in cells if cell not in PLAIN and (table != "labels" or cell.per_class)]
+        if table in TITLES and any(cell.name in results for cell in own):
             text = write_table(out, table, to / "experiments")
             parts += [f"## {TITLES[table]}\n", f"![{TITLES[table]}](experiments/{table}.png)\n", text]
     parts.append(

@@ -4,7 +4,6 @@ import json
 import platform
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -33,17 +32,17 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
     """Train and test a cell, and write what came of it; a run that was killed goes on from its checkpoint.
 
     Returns:
-        What its file holds: cell, task, sources, retrain_encoder, seed; accuracy and macro_f1 on the test split, of
-        the weights at the end; curve, the accuracy on the validation pictures after each epoch, and epoch_losses, the
-        mean loss of each; train, val and test, numbers of pictures; epochs; of a column that others draw on
-        `column`, the record of its weights; command, threads, device, and the versions of package and torch. All
-        accuracies are shares of 1.
+        What its file holds: cell, task, sources, retrain_encoder, per_class, seed; accuracy and macro_f1 on the test
+        split, of the weights at the end; curve, the accuracy on the validation pictures after each epoch, and
+        epoch_losses, the mean loss of each; train, val and test, numbers of pictures; epochs; of a column that others
+        draw on `column`, the record of its weights; command, threads, device, and the versions of package and torch.
+        All accuracies are shares of 1.
 
     Raises:
         TrainingError, CheckpointError, DatasetError, OSError, KeyboardInterrupt: see training.loop.fit.
     """
-    cell, data = run.cell, setting.read(run.cell.task)
-    recipe = replace(setting.recipe, seed=run.seed)
+    cell, data = run.cell, setting.read(run.cell.task, run.cell.per_class)
+    recipe = setting.recipe_of(run)
     network, key = network_for(setting, run)
     plan = Plan(
         task=cell.task,
@@ -56,13 +55,15 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
     checkpoint = setting.out / "checkpoints" / f"{run.name}.pt"
     column, history = train_column(network, plan, recipe, checkpoint, report)
     scores = score(network, column, cell, Corpus([data.test], [cell.task]))
-    drawn_on = not cell.sources and not cell.retrain_encoder
+    drawn_on = cell == Cell(cell.task)
     record = write_tensors(setting.out, f"columns/{run.name}.safetensors", to_numpy(column)) if drawn_on else None
+    table, one = "labels" if cell.per_class else "all", f"--only {shlex.quote(cell.name)} --runs 1 --seed {run.seed}"
     result = {
         "cell": cell.name,
         "task": cell.task,
         "sources": list(cell.sources),
         "retrain_encoder": cell.retrain_encoder,
+        "per_class": cell.per_class,
         "seed": run.seed,
         "accuracy": scores.accuracy,
         "macro_f1": scores.macro_f1,
@@ -71,7 +72,7 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
         "epoch_losses": history.epoch_losses,
         "curve": [epoch["accuracy"] for epoch in history.validation],
         "column": record.model_dump(exclude_none=True) if record else None,
-        "command": f"{setting.command} --only {shlex.quote(cell.name)} --runs 1 --seed {run.seed}",
+        "command": f"face-mtl experiment {table} {setting.command} {one}",
         "threads": setting.threads,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "package_version": __version__,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from ...bundle.bundle import Bundle, load_bundle
 from ...bundle.files import write_atomically
 from ..recipe import Recipe
 from .cells import Run
-from .data import TaskData, read_task
+from .data import TaskData, read_task, with_few
 
 CONFIGURATION = "experiment.json"
+MOST_PASSES = 5  # times as many epochs where labels are few, so that their steps are fewer by less
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Setting:
         train_limit, val_limit: pictures a task at most; None for all.
         given: as of data.read_task.
         threads: of each process.
-        command: the command line, without what it runs over; goes into each line of the results.
+        command: the command's options, without what it runs over; goes into each line of the results.
     """
 
     out: Path
@@ -48,13 +49,24 @@ class Setting:
     def is_done(self, run: Run) -> bool:
         return self.result_file(run).exists()
 
+    def recipe_of(self, run: Run) -> Recipe:
+        """A run's recipe; a cell with fewer pictures than the task's other cells passes over them more often."""
+        cell, epochs = run.cell, self.recipe.epochs
+        if cell.per_class:
+            fewer = len(self.read(cell.task).train) / len(self.read(cell.task, cell.per_class).train)
+            epochs *= min(MOST_PASSES, max(1.0, fewer))
+        return replace(self.recipe, seed=run.seed, epochs=epochs)
+
     def bundle(self) -> Bundle:
         """The encoder's bundle; read once a process."""
         return _bundle(self.encoder)
 
-    def read(self, task: str) -> TaskData:
-        """A task's pictures; read once a process."""
-        return _task_data(task, self.data, tuple(sorted(self.given.items())), self.train_limit, self.val_limit)
+    def read(self, task: str, per_class: int = 0) -> TaskData:
+        """A task's pictures, or so many of each class out of all; read once a process."""
+        given = tuple(sorted(self.given.items()))
+        if per_class:
+            return with_few(_task_data(task, self.data, given, None, self.val_limit), per_class)
+        return _task_data(task, self.data, given, self.train_limit, self.val_limit)
 
 
 def described(setting: Setting, data: Mapping[str, TaskData]) -> dict[str, Any]:

@@ -7,17 +7,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation import Seeds
-from .statistics import Curve, Row, Speed
+from .statistics import Curve, Few, Row, Speed
 
 RUN_FIELDS = (
-    *("cell", "task", "sources", "retrain_encoder", "seed", "accuracy", "macro_f1", "train", "val", "test", "epochs"),
+    *(
+        "cell",
+        "task",
+        "sources",
+        "retrain_encoder",
+        "per_class",
+        "seed",
+        "accuracy",
+        "macro_f1",
+        "train",
+        "val",
+        "test",
+        "epochs",
+    ),
     *("threads", "device", "package_version", "torch_version", "date", "command"),
 )
 
 
 def runs_csv(results: Sequence[Mapping[str, Any]]) -> str:
     """A line a run: its figures, as shares of 1, and the command that makes it again."""
-    lines = [{**one, "sources": "+".join(one["sources"])} for one in results]
+    # Runs of before few labels were a thing have no per_class.
+    lines = [{"per_class": 0, **one, "sources": "+".join(one["sources"])} for one in results]
     return _csv(RUN_FIELDS, [{name: line[name] for name in RUN_FIELDS} for line in lines])
 
 
@@ -46,6 +60,43 @@ def rows_csv(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     return _csv(lines[0].keys(), lines)
+
+
+def few_csv(rows: Sequence[Few]) -> str:
+    """A line a task and number of pictures of a class, in %."""
+    lines = [
+        {
+            "task": row.task,
+            "sources": "+".join(row.sources),
+            "per_class": row.per_class or "all",
+            "train": row.train,
+            "without": row.without.mean,
+            "without_error": row.without.error,
+            "lateral": row.lateral.mean,
+            "lateral_error": row.lateral.error,
+            "gain": row.gain,
+            "p": row.p,
+            "runs": f"{row.without.n}/{row.lateral.n}",
+        }
+        for row in rows
+    ]
+    return _csv(lines[0].keys() if lines else ("task",), lines)
+
+
+def few_markdown(rows: Sequence[Few]) -> str:
+    header = ("target", "sources", "of a class", "pictures", "without ± SE", "with ± SE", "gain", "p", "runs")
+    lines = [
+        (
+            row.task,
+            ", ".join(row.sources),
+            str(row.per_class or "all"),
+            str(row.train),
+            *(_seeds(row.without), _seeds(row.lateral), _signed(row.gain), _p(row.p)),
+            f"{row.without.n} / {row.lateral.n}",
+        )
+        for row in rows
+    ]
+    return _markdown(header, lines, text=2)
 
 
 def curves_csv(curves: Sequence[Curve]) -> str:
