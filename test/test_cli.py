@@ -190,7 +190,11 @@ def test_models_verify_and_list(capsys, random_bundle):
     status, out, _ = run(capsys, "models", "verify", random_bundle.root)
     assert status == 0 and f"{random_bundle.version} is whole" in out
     status, out, _ = run(capsys, "models", "list", "--json")
-    assert all(json.loads(line)["columns"] for line in out.splitlines())
+    columns = {entry["model"]: entry["columns"] for entry in map(json.loads, out.splitlines())}
+    assert columns == {"began": [], "default": ["emotion", "embedding", "age", "gender"]}
+    assert (
+        "began: began-" in run(capsys, "models", "list")[1] and "an encoder alone" in run(capsys, "models", "list")[1]
+    )
 
 
 def test_export_writes_a_graph_that_onnx_reads(capsys, random_bundle, tmp_path):

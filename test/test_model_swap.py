@@ -49,6 +49,7 @@ class Stream:
 
     def __init__(self, bundle):
         self.analyzer = FaceAnalyzer(model=bundle.root, detector="haar", engine="openvino", smoothing_s=10.0)
+        self.analyzer.naming.frames = 3
         self.stamp = 0.0
         self.ids: set[str] = set()
         self.let_say()

@@ -296,7 +296,8 @@ def test_lifecycle_without_autostart_and_enable(watcher, random_bundle):
 
 def test_set_model_swaps_while_images_go_on_and_a_bad_one_changes_nothing(watcher, random_bundle, tmp_path):
     other = write_random_bundle(tmp_path / "other", "compact", {"mood": (["good", "bad"], [])}, name="other")
-    with node_process("perception_node", {"model": random_bundle.root, "detector": "haar"}):
+    settings = {"model": random_bundle.root, "detector": "haar", "engine": "openvino"}
+    with node_process("perception_node", settings):
         watcher.ready()
         watcher.publish_until_seen(PICTURE)
         model = watcher.call(GetModel, "perception/get_model", GetModel.Request())

@@ -75,7 +75,8 @@ def run_list(args: argparse.Namespace) -> int:
             print(f"{entry['model']}: BROKEN, {entry['error']}")
         else:
             use = "" if entry["active"] else " (not in use)"
-            print(f"{name}: {entry['version']}{use}, {entry['preset']}, {', '.join(entry['columns'])}, {folder}")
+            columns = ", ".join(entry["columns"]) or "an encoder alone"
+            print(f"{name}: {entry['version']}{use}, {entry['preset']}, {columns}, {folder}")
     return 1 if broken else 0
 
 
