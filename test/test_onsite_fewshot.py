@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,13 +14,15 @@ pytest.importorskip("kornia", reason="augmentation needs kornia, which the train
 
 import onsite_world  # noqa: E402
 from onsite_world import Listener, LongListener, collect, crops_of, make, order_of, write_model  # noqa: E402
-from tiny_world import know_tiny  # noqa: E402
+from tiny_world import SHAPES, know_tiny  # noqa: E402
 
 from face_mtl_ros.bundle.bundle import PROTOTYPES, load_bundle  # noqa: E402
 from face_mtl_ros.bundle.network import build_network  # noqa: E402
+from face_mtl_ros.runtime.engines import make_engine  # noqa: E402
 from face_mtl_ros.runtime.open_set import MARGIN, clear_nearness  # noqa: E402
 from face_mtl_ros.runtime.predictor import Predictor, unit  # noqa: E402
 from face_mtl_ros.runtime.torch_engine import TorchEngine  # noqa: E402
+from face_mtl_ros.samples.sample import Picture  # noqa: E402
 from face_mtl_ros.training import onsite_features  # noqa: E402
 from face_mtl_ros.training.calibration import temperature_of_few  # noqa: E402
 from face_mtl_ros.training.fewshot import Hidden, begin_as, best_parent, fold_of, train_few_shot  # noqa: E402
@@ -203,6 +206,38 @@ def test_an_attribute_is_learned_and_says_how_it_was_made(store, shipped, tmp_pa
     states = list(dict.fromkeys(progress.state for progress in listener.said))
     assert states == ["training", "evaluating"]
     assert all(progress.time_left_s >= 0 for progress in listener.said)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_compiled_older_columns_say_the_same_as_before(store, shipped, tmp_path, engine):
+    pytest.importorskip(engine, reason=f"engine {engine} is not installed")
+    collect(store, "shapes", count=5)
+    made, _ = make(store, shipped.root, tmp_path / "work", sources=["emotion", "embedding"])
+    inner = np.stack([crop for shape in SHAPES for crop in crops_of(shape, 16, seed=3)])[:, 16:144, 16:144]
+    before, after = (Predictor(b, make_engine(b, engine, "cpu", "fp32")).read(inner) for b in (shipped, made))
+    assert set(after.probabilities) == {*before.probabilities, "shapes"}
+    for task, probabilities in before.probabilities.items():
+        assert (after.probabilities[task].argmax(1) == probabilities.argmax(1)).all(), task
+    np.testing.assert_allclose(after.embeddings, before.embeddings, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_hundred_people_on_one_robot(store, shipped, tmp_path):
+    rng = np.random.default_rng(5)
+    people = [cv2.resize(rng.uniform(0, 255, (6, 6)), (160, 160), interpolation=cv2.INTER_CUBIC) for _ in range(200)]
+
+    def pictures(person, count):
+        noisy = [person + rng.normal(0, 6, person.shape) for _ in range(count)]
+        return [np.clip(picture, 0, 255).astype(np.uint8) for picture in noisy]
+
+    for i, person in enumerate(people):
+        store.add("identity", f"person {i:03}", [Picture(crop) for crop in pictures(person, 5)])
+    options = {"task": "identity", "kind": "identity", "sources": ["embedding"], "time_budget_s": 120.0}
+    made, _ = make(store, shipped.root, tmp_path / "work", **options)
+    record = made.manifest.column("identity")
+    assert record.labels == [f"person {i:03}" for i in range(200)] and record.open_set.method == "embedding"
+    named = read(made, [pictures(person, 1)[0] for person in people]).probabilities["identity"].argmax(1)
+    assert (named == np.arange(200)).mean() > 0.9
 
 
 def test_older_columns_stay_bit_identical_and_a_new_task_may_draw_on_a_new_column(store, bundle, tmp_path):
