@@ -469,5 +469,8 @@ def test_the_report_says_what_was_run_what_agrees_and_what_does_not(tmp_path):
     assert "At most 2000 training pictures a task." in text and "3 epochs instead of 35" in text
     for table in ("table5", "table6", "figure5"):
         assert f"(experiments/{table}.png)" in text and (tmp_path / "docs/experiments" / f"{table}.png").exists()
-    assert "table4" not in text
+    assert "table4" not in text and "The encoder did not learn without labels" in text
+    configuration["encoder"]["began"] = True
+    (tmp_path / "out" / setting.CONFIGURATION).write_text(json.dumps(configuration))
+    assert "The BEGAN learned from 9 pictures" in write_report(tmp_path / "out", tmp_path / "docs").read_text()
     assert len((tmp_path / "docs/experiments/runs.csv").read_text().splitlines()) == 13

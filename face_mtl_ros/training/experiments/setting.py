@@ -80,6 +80,7 @@ def described(setting: Setting, data: Mapping[str, TaskData]) -> dict[str, Any]:
             "sha256": manifest.encoder.file.sha256,
             "command": manifest.encoder.provenance.command,
             "samples": manifest.encoder.provenance.samples,
+            "began": any(name.startswith("began/") for name in manifest.encoder.metrics),
         },
         "recipe": recipe,
         "train_limit": setting.train_limit,
