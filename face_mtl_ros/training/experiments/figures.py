@@ -76,7 +76,7 @@ def plot_learning(file: Path, pairs: Sequence[tuple[Curve | None, Curve | None]]
                 continue
             epochs = np.arange(1, curve.values.shape[1] + 1)
             drawn_on = f": {', '.join(curve.cell.sources)}" if curve.cell.sources else ""
-            label = f"{name} lateral connections{drawn_on} ({len(curve.values)} runs)"
+            label = f"{name} lateral connections{drawn_on} (runs: {len(curve.values)})"
             axes.plot(epochs, curve.values.T, color=colour, linewidth=0.5, alpha=0.5)
             axes.fill_between(epochs, curve.mean - curve.error, curve.mean + curve.error, color=colour, alpha=0.25)
             axes.plot(epochs, curve.mean, color=colour, marker="o", markersize=2.5, label=label)
