@@ -1,6 +1,8 @@
 """Face detectors: what they find in pictures and streams, and what they make of odd input."""
 
 import importlib.util
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -250,3 +252,20 @@ def test_accuracy(detector, pictures, condition):
     assert result["found_percent"] >= TARGETS[detector.name][condition]
     if detector.name == "haar":  # YuNet also finds the people in the background, who count as surplus
         assert result["surplus_percent"] <= 4
+
+
+def test_with_an_opencv_without_cascades_all_but_the_embedded_detector_goes_on():
+    code = """
+import cv2
+for name in ("CascadeClassifier", "CascadeClassifier_convert"):
+    if hasattr(cv2, name):
+        delattr(cv2, name)
+from face_mtl_ros.vision.detectors import make_detector
+try:
+    make_detector("haar")
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "has no Haar cascades: install opencv-python-headless<5" in done.stdout

@@ -29,6 +29,7 @@ class Corpus:
     Attributes:
         classes: task to labels.
         ids: the samples' names.
+        parts: how many samples there are of each dataset; they are numbered in that order.
         people: int64 (n,), who is on it, counted over all datasets; UNLABELLED where that is not known, or the person
             has no other picture, which teaches nothing.
         key: changes with the samples and their pictures.
@@ -59,6 +60,7 @@ class Corpus:
             np.flatnonzero(_labels_any(dataset, tasks) if descriptors is None else np.ones(len(dataset), bool))
             for dataset in datasets
         ]
+        self.parts = [len(rows) for rows in self._rows]
         self._crops = CropPool(datasets, self._rows)
         self.ids = [
             dataset.ids[row] for dataset, rows in zip(datasets, self._rows, strict=True) for row in rows.tolist()

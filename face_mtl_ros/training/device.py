@@ -12,7 +12,11 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16; fp16 has none on CPUs."""
+    return device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
+
+
 def best_autocast(device: torch.device) -> torch.autocast:
-    """bf16 where the device has instructions for it (fp16 has none on CPUs), else no lowering of precision."""
-    has_bf16 = device.type != "cpu" or torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16)
+    """bf16 where the device has instructions for it, else no lowering of precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(device))

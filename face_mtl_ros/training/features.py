@@ -72,7 +72,7 @@ class CachedFeatures:
         described = json.dumps([key, frozen.corpus.key, frozen.sources, views, frozen.views.name, self._sizes])
         self.folder = cache_dir() / "features" / hashlib.sha256(described.encode()).hexdigest()[:20]
         # Several processes may share a training, or a search.
-        with alone(cache_dir() / "features" / ".lock", "keeping features"):
+        with alone(cache_dir() / "features" / f".{self.folder.name}.lock", "keeping features"):
             self._fill(report)
 
     @property
@@ -99,10 +99,11 @@ class CachedFeatures:
         rows = self._count * self._views
         file, state = self.folder / "features.npy", self.folder / "filled"
         if not state.exists():
-            _make_room(self.bytes)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            np.lib.format.open_memmap(file, "w+", np.float16, (rows, sum(self._sizes))).flush()
-            state.write_text("0")
+            with alone(cache_dir() / "features" / ".lock", "making room for features"):
+                _make_room(self.bytes)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                np.lib.format.open_memmap(file, "w+", np.float16, (rows, sum(self._sizes))).flush()
+                state.write_text("0")
         state.touch()  # used just now: the last to be removed when room is needed
         filled = int(state.read_text() or 0)  # empty where it was killed at this very file
         maps = np.load(file, mmap_mode="r+")

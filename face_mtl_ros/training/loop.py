@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from torch import nn
 from . import distributed
 from .checkpoint import load_checkpoint, save_checkpoint
 from .interrupt import deferred_interrupt
-from .order import batch_indices
+from .order import mixed_indices
 from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class History:
 def fit(
     module: nn.Module,
     loss_of: Callable[[np.ndarray, float], torch.Tensor],
-    samples: int,
+    samples: int | Sequence[int],
     recipe: Recipe,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = logger.info,
@@ -71,7 +72,8 @@ def fit(
         module: in training mode already; ends with the averaged weights.
         loss_of: the mean loss of the samples at these indices, a scalar with gradient; it also gets the share of the
             budget that is used up.
-        samples: how many samples there are; loss_of gets indices below it.
+        samples: how many samples there are; loss_of gets indices below it. Or how many of each part, of which every
+            batch then has the same numbers, in the order of `mixed_indices`.
         checkpoint: written once a minute, after an epoch, at the end and on Ctrl-C; training continues from it if it is
             there. The budget (epochs, minutes) may be another one than before: what is left then follows the new one.
             Of several processes the first one writes and reads it, for all.
@@ -87,7 +89,8 @@ def fit(
         OSError: a checkpoint cannot be written; the one before is kept.
         KeyboardInterrupt: Ctrl-C, after the step in hand and a checkpoint; a second one does not wait.
     """
-    run = _Run(module, samples, recipe, checkpoint, identity or {})
+    parts = [samples] if isinstance(samples, int) else list(samples)
+    run = _Run(module, sum(parts), recipe, checkpoint, identity or {})
     if run.resume():
         report(f"resuming at step {run.step} of {run.steps} from {checkpoint}")
     reported = saved = time.monotonic()
@@ -95,23 +98,25 @@ def fit(
     done, since = run.progress(), run.step
     with deferred_interrupt() as interrupted:
         while done < 1:
-            indices = distributed.share(batch_indices(run.step, samples, recipe.batch, recipe.seed))
+            indices = distributed.share(mixed_indices(run.step, parts, recipe.batch, recipe.seed))
             torch.manual_seed((recipe.seed * 1_000_003 + run.step) * distributed.world() + distributed.rank())
-            loss = run.advance(loss_of(indices, done), done, [names[i] for i in indices] if names else [])
-            losses.append(loss)
+            losses += run.advance(loss_of(indices, done), done, [names[i] for i in indices] if names else [])
             now, done = time.monotonic(), run.progress()
-            epoch_ended = run.epoch_ended()
+            epoch_ended, stopped = run.epoch_ended(), interrupted()
+            reporting = now - reported > REPORT_EVERY_S or done >= 1
+            waited = CHECKPOINT_AFTER_EPOCH_S if epoch_ended else CHECKPOINT_EVERY_S
+            saving = now - saved > waited or done >= 1 or stopped
+            if epoch_ended or reporting or saving:
+                losses += run.settle()
             if epoch_ended:
                 _end_epoch(run, validate, report, log)
-            if now - reported > REPORT_EVERY_S or done >= 1:
+            if reporting:
                 mean, rate = float(np.mean(losses)), (run.step - since) * recipe.batch / (now - reported)
                 report(_progress_line(run, mean, rate, done))
                 if log:
                     log(run.step, {"loss": mean, "learning_rate": run.learning_rate, "rate": rate})
                 reported, since, losses = now, run.step, []
-            stopped = interrupted()
-            waited = CHECKPOINT_AFTER_EPOCH_S if epoch_ended else CHECKPOINT_EVERY_S
-            if now - saved > waited or done >= 1 or stopped:
+            if saving:
                 run.save()
                 saved = now
             if stopped:
@@ -119,8 +124,18 @@ def fit(
                     report(f"stopped at step {run.step}; the same command goes on from {checkpoint}")
                 raise KeyboardInterrupt
     run.load_average()
-    run.history.epochs = run.step * recipe.batch / samples
+    run.history.epochs = run.step * recipe.batch / run.samples
     return run.history
+
+
+@dataclass
+class _Figures:
+    """Loss and gradient's norm of a step: float (2,), on its way from the device until the event has happened."""
+
+    step: int
+    values: torch.Tensor
+    names: list[str]
+    event: Any = None
 
 
 class _Run:
@@ -139,6 +154,9 @@ class _Run:
         self.step, self.spent, self.started = 0, 0.0, time.monotonic()
         self.learning_rate, self.halvings, self.lowest, self.stagnant = 0.0, 0, math.inf, 0
         self.epoch_sum, self.epoch_steps = 0.0, 0
+        self._unsettled: deque[_Figures] = deque()
+        # Processes that wait for each other keep in step.
+        self._behind = 1 if self.parameters[0].is_cuda and distributed.world() == 1 else 0
 
     def resume(self) -> bool:
         """Take up the checkpoint if there is one."""
@@ -176,10 +194,11 @@ class _Run:
         }
         save_checkpoint(self.checkpoint, self.signature, state)
 
-    def advance(self, loss: torch.Tensor, done: float, names: list[str]) -> float:
-        """One step of the optimizer. Returns the loss over all processes."""
-        value = distributed.average(loss.item())
-        self._check_finite("loss", value, names)
+    def advance(self, loss: torch.Tensor, done: float, names: list[str]) -> list[float]:
+        """One step of the optimizer. Returns the losses of the steps that were read meanwhile.
+
+        A GPU is told of this step before the last one's figures are read, so that it never waits for them.
+        """
         self.learning_rate = self.recipe.learning_rate * self._factor(done)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
@@ -187,23 +206,45 @@ class _Run:
         loss.backward()
         distributed.average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
-        self._check_finite("gradient's norm", norm.item(), names)  # else the weights would be lost before the loss
+        values = torch.stack([loss.detach().float(), norm.float()])
+        figures = _Figures(self.step, values.to("cpu", non_blocking=True), names)
+        if values.is_cuda:
+            figures.event = torch.cuda.current_stream().record_event()
+        self._unsettled.append(figures)
+        losses = self.settle(self._behind)
         self.optimizer.step()
         self.step += 1
-        self.epoch_sum, self.epoch_steps = self.epoch_sum + value, self.epoch_steps + 1
         # The average follows closely at first, else it would remember the initial weights.
         decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.values()), list(self.current.values()), 1 - decay)
-        return value
+        return losses
 
-    def _check_finite(self, what: str, value: float, names: list[str]) -> None:
+    def settle(self, leave: int = 0) -> list[float]:
+        """Read the losses of all but the last so many steps, over all processes, before they are kept or told.
+
+        Raises:
+            TrainingError: a loss or a gradient's norm is not finite.
+        """
+        losses = []
+        while len(self._unsettled) > leave:
+            figures = self._unsettled.popleft()
+            if figures.event:
+                figures.event.synchronize()
+            loss = distributed.average(figures.values[0].item())
+            self._check_finite("loss", loss, figures)
+            self._check_finite("gradient's norm", figures.values[1].item(), figures)
+            losses.append(loss)
+        self.epoch_sum, self.epoch_steps = self.epoch_sum + sum(losses), self.epoch_steps + len(losses)
+        return losses
+
+    def _check_finite(self, what: str, value: float, figures: _Figures) -> None:
         if math.isfinite(value):
             return
         kept = self.checkpoint is not None and self.checkpoint.exists()
-        batch = f"; its samples: {', '.join(names)}" if names else ""
+        batch = f"; its samples: {', '.join(figures.names)}" if figures.names else ""
         checkpoint = f"; the last good checkpoint is kept, {self.checkpoint}" if kept else ""
         raise TrainingError(
-            f"the {what} is {value} at step {self.step}{batch}{checkpoint}; look at these samples, or begin anew "
+            f"the {what} is {value} at step {figures.step}{batch}{checkpoint}; look at these samples, or begin anew "
             "with a lower learning rate"
         )
 

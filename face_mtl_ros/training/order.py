@@ -1,5 +1,6 @@
 """In which order training goes through its samples."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +18,43 @@ def batch_indices(step: int, samples: int, batch: int, seed: int) -> np.ndarray:
     return np.array([orders[int(epoch)][position % samples] for epoch, position in zip(epochs, positions, strict=True)])
 
 
-@lru_cache(maxsize=2)
+def mixed_indices(step: int, parts: Sequence[int], batch: int, seed: int) -> np.ndarray:
+    """The same of samples that come in parts, numbered one part after another: each place of a batch holds a sample of
+    the part that `layout` says.
+    """
+    if len(parts) == 1:
+        return batch_indices(step, parts[0], batch, seed)
+    owners, indices = layout(tuple(parts), batch), np.empty(batch, int)
+    firsts = np.cumsum([0, *parts])
+    for part, samples in enumerate(parts):
+        places = owners == part
+        own = batch_indices(step, samples, int(places.sum()), seed + 1_000_003 * part)
+        indices[places] = firsts[part] + own
+    return indices
+
+
+@lru_cache(maxsize=16)
+def layout(parts: tuple[int, ...], batch: int) -> np.ndarray:
+    """Of which part the sample at each place of every batch is, int (batch,).
+
+    Each part has places in proportion to its size, at least one, spread evenly over the batch, so that a piece of a
+    batch is mixed as the whole is.
+
+    Raises:
+        ValueError: the batch has fewer places than there are parts.
+    """
+    if batch < len(parts):
+        raise ValueError(f"batch: at least {len(parts)} is expected, one of each dataset, got {batch}")
+    wanted = np.array(parts) * batch / sum(parts)
+    given = np.maximum(1, np.floor(wanted).astype(int))
+    while missing := batch - given.sum():
+        # The part that has too few, or too many, by most; none loses its last place.
+        need = (wanted - given) * np.sign(missing)
+        given[np.argmax(np.where((missing > 0) | (given > 1), need, -np.inf))] += np.sign(missing)
+    spread = np.concatenate([(np.arange(count) + 0.5) / count for count in given])
+    return np.repeat(np.arange(len(parts)), given)[np.argsort(spread, kind="stable")]
+
+
+@lru_cache(maxsize=16)
 def _order(seed: int, epoch: int, samples: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(samples)

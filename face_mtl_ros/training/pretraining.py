@@ -1,8 +1,9 @@
 """Multi-task pre-training of the encoder: all labelled sets together, a sample bringing the loss of what it labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -11,15 +12,16 @@ from ..networks.column import Column
 from ..networks.encoder import Encoder
 from ..networks.normalization import fold_normalization, normalised
 from ..networks.presets import Preset
+from . import distributed
 from .chunks import encode
 from .corpus import EMBEDDING, Corpus
 from .device import best_autocast, best_device
 from .distillation import distillation_loss
+from .graphed import Beside, graphed
 from .loop import History, fit
+from .order import layout, mixed_indices
 from .recipe import Recipe
 from .views import Views
-
-GPU_MULTIPLE = 16
 
 
 def pretrain_multitask(
@@ -54,19 +56,28 @@ def pretrain_multitask(
     device = best_device()
     module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     module.train()
-    views = Views(recipe.augment, preset.shrink)
+    views, beside = Views(recipe.augment, preset.shrink), Beside(device)
+    targets = {task: value.to(device) for task, value in corpus.targets.items()}
+    places = _places(corpus, recipe.batch, device)
 
-    def loss_of(indices, done: float) -> torch.Tensor:
-        crops = views(corpus.crops(indices)).to(memory_format=torch.channels_last)
-        with best_autocast(device):
-            encoded = encode(encoder, crops)
-        losses = [_head_loss(task, head, encoded, corpus.targets[task][indices]) for task, head in heads.items()]
-        return sum(losses, start=encoded.new_zeros(())) / len(indices)
+    def read(indices: np.ndarray) -> Sequence[torch.Tensor]:
+        with beside():
+            crops = views(corpus.crops(indices)).to(memory_format=torch.channels_last)
+            chosen = torch.from_numpy(indices).to(device)
+            made = [crops, *(targets[task][chosen[places[task]]] for task in heads)]
+        return beside.joined(made)
+
+    multitask = MultitaskLoss(encoder, heads, places)
+    first = distributed.share(mixed_indices(0, corpus.parts, recipe.batch, recipe.seed))
+    loss = graphed(multitask, read(first))
+
+    def loss_of(indices: np.ndarray, _done: float) -> torch.Tensor:
+        return loss(*read(indices))
 
     history = fit(
         module,
         loss_of,
-        len(corpus),
+        corpus.parts,
         recipe,
         checkpoint,
         report,
@@ -85,22 +96,39 @@ def _fits(part: nn.Module, weights: dict[str, torch.Tensor]) -> bool:
     return own.keys() == weights.keys() and all(own[name].shape == value.shape for name, value in weights.items())
 
 
-def _head_loss(task: str, head: nn.Module, encoded: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Summed loss of the samples that have a target for the task; only those pass through the head."""
-    rows = targets.abs().sum(1).nonzero()[:, 0]
-    if len(rows) < 2:  # batch statistics need two
-        return encoded.sum() * 0
-    passing = encoded if len(rows) == len(encoded) else encoded[_padded(rows, encoded.device)]
-    with best_autocast(encoded.device):
-        outputs, _ = head(passing)
-    loss_of = distillation_loss if task == EMBEDDING else soft_cross_entropy
-    return loss_of(outputs[: len(rows)].float(), targets[rows].to(encoded.device)).sum()
+class MultitaskLoss(nn.Module):
+    """The mean loss of a batch: each sample's losses of the tasks that it labels, summed.
+
+    Args:
+        heads: a column without sources a task.
+        places: of each task the places of a batch whose samples may label it, int64 (m,); only those pass through the
+            head. The places are the same in every batch, so that it can be a CUDA graph.
+    """
+
+    def __init__(self, encoder: Encoder, heads: Mapping[str, Column], places: Mapping[str, torch.Tensor]):
+        super().__init__()
+        self.encoder, self.heads, self.places = encoder, nn.ModuleDict(heads), places
+
+    def forward(self, crops: torch.Tensor, *targets: torch.Tensor) -> torch.Tensor:
+        """float (n, 1, h, w) crops and of each head float (m, classes) targets, zeros where a sample has none."""
+        losses = []
+        with best_autocast(crops.device):
+            encoded = encode(self.encoder, crops)
+            outputs = [head(encoded[self.places[task]])[0].float() for task, head in self.heads.items()]
+        for task, output, target in zip(self.heads, outputs, targets, strict=True):
+            loss_of = distillation_loss if task == EMBEDDING else soft_cross_entropy
+            losses.append(loss_of(output, target).sum())
+        return torch.stack(losses).sum() / len(crops)
 
 
-def _padded(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On a GPU some rows once more, up to a multiple of 16: cuDNN plans every number of samples anew."""
-    surplus = -len(rows) % GPU_MULTIPLE if device.type == "cuda" else 0
-    return torch.cat([rows, rows[torch.arange(surplus) % len(rows)]]).to(device)
+def _places(corpus: Corpus, batch: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """Of each task the places of a batch that hold samples of datasets which label it."""
+    owners = distributed.share(layout(tuple(corpus.parts), batch))
+    places = {}
+    for task, targets in corpus.targets.items():
+        labelled = [part.any() for part in (targets != 0).split(corpus.parts)]
+        places[task] = torch.from_numpy(np.flatnonzero(np.array(labelled)[owners])).to(device)
+    return places
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -298,7 +298,7 @@ class HaarDetector:
         return all(_hits_in_middle(cascade, pixels) >= needed for cascade in (self._faces, self._second))
 
 
-def _hits_in_middle(cascade: cv2.CascadeClassifier, pixels: np.ndarray) -> int:
+def _hits_in_middle(cascade: "cv2.CascadeClassifier", pixels: np.ndarray) -> int:
     """Windows that agree on a face of about _CLOSE_FACE pixels at the middle of the square."""
     smallest, largest = round(_CLOSE_FACE / 1.5), round(_CLOSE_FACE * 1.4)
     boxes, hits = cascade.detectMultiScale2(
@@ -313,7 +313,7 @@ def _hits_in_middle(cascade: cv2.CascadeClassifier, pixels: np.ndarray) -> int:
     return max(near, default=0)
 
 
-def _eyes_in(cascade: cv2.CascadeClassifier, rows: np.ndarray, left: int) -> np.ndarray:
+def _eyes_in(cascade: "cv2.CascadeClassifier", rows: np.ndarray, left: int) -> np.ndarray:
     """Middles (n, 2) of the eyes, in units of the face box."""
     boxes = cascade.detectMultiScale(rows, scaleFactor=1.1, minNeighbors=1, minSize=(20, 20), maxSize=(44, 44))
     middles = [[left + x + width / 2, _EYES_TOP + y + height / 2] for x, y, width, height in boxes]
@@ -357,7 +357,7 @@ def eye_pair(right: np.ndarray, left: np.ndarray) -> np.ndarray | None:
     return best
 
 
-def _load_cascade(name: str) -> cv2.CascadeClassifier:
+def _load_cascade(name: str) -> "cv2.CascadeClassifier":
     """Load a cascade from the Python package, or from the folders of Linux distributions' packages of OpenCV."""
     if not hasattr(cv2, "CascadeClassifier"):
         raise DetectorError(f"OpenCV {cv2.__version__} has no Haar cascades: install opencv-python-headless<5")

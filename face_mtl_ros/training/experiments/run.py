@@ -18,7 +18,7 @@ from ...networks.column import Column
 from ...networks.progressive import ProgressiveNetwork
 from ..columns import Plan, train_column
 from ..corpus import Corpus
-from ..device import best_autocast, best_device
+from ..device import best_autocast, best_device, has_bf16
 from ..evaluation import Evaluation, evaluate
 from ..features import Frozen
 from ..views import Views
@@ -74,7 +74,7 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
         "column": record.model_dump(exclude_none=True) if record else None,
         "command": f"face-mtl experiment {table} {setting.command} {one}",
         "threads": setting.threads,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "device": _device(),
         "package_version": __version__,
         "torch_version": torch.__version__,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
@@ -82,6 +82,12 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
     write_atomically(setting.result_file(run), (json.dumps(result, indent=1) + "\n").encode())
     checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _device() -> str:
+    """Such as "x86_64 in bf16": what the columns were trained on, and in which precision."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return f"{name} in {'bf16' if has_bf16(best_device()) else 'fp32'}"
 
 
 def network_for(setting: Setting, run: Run) -> tuple[ProgressiveNetwork, str]:
