@@ -15,7 +15,7 @@ from . import distributed
 
 
 def graphed(module: nn.Module, examples: Sequence[torch.Tensor]) -> nn.Module:
-    """The module, on a GPU with its forward and its backward pass as one CUDA graph each.
+    """The module itself, on a GPU with its forward and its backward pass as one CUDA graph each.
 
     Args:
         module: in the mode in which it will run; all of its parameters take part.
@@ -24,11 +24,11 @@ def graphed(module: nn.Module, examples: Sequence[torch.Tensor]) -> nn.Module:
     if not examples[0].is_cuda or distributed.world() > 1:
         return module
     buffers = {name: value.clone() for name, value in module.named_buffers()}
-    captured = torch.cuda.make_graphed_callables(module, tuple(examples))
+    torch.cuda.make_graphed_callables(module, tuple(examples))  # changes the module's forward
     with torch.no_grad():
         for name, value in module.named_buffers():  # warming up has changed the batch statistics
             value.copy_(buffers[name])
-    return captured
+    return module
 
 
 class Beside:
