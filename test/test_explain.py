@@ -22,6 +22,7 @@ from face_mtl_ros.bundle.network import build_network  # noqa: E402
 from face_mtl_ros.cli import main  # noqa: E402
 from face_mtl_ros.explain.figure import Panel, draw_figure  # noqa: E402
 from face_mtl_ros.explain.guidable import make_guidable  # noqa: E402
+from face_mtl_ros.explain.live import LiveExplainer  # noqa: E402
 from face_mtl_ros.explain.maps import Explainer  # noqa: E402
 from face_mtl_ros.vision.alignment import align, normalize  # noqa: E402
 from face_mtl_ros.vision.detectors import make_detector  # noqa: E402
@@ -246,3 +247,20 @@ def test_a_picture_without_a_face_is_named_with_the_remedy(call, tmp_path):
     status, _, last = call("wall.png")
     assert status == 1 and "wall.png: no face found" in last and "--crop" in last
     assert call("wall.png", "--crop", "--task", "gender")[0] == 0
+
+
+def test_a_crop_without_contrast_has_numbers_for_maps(random_bundle):
+    maps = Explainer(random_bundle).explain(np.zeros((1, 1, 128, 128), np.float32), "gender", 0)
+    assert all(np.isfinite(values).all() for values in (maps.guided_backprop, maps.grad_cam, maps.guided_grad_cam))
+
+
+def test_a_robot_s_explanation_is_one_picture_of_the_first_column_or_of_the_one_that_is_asked_for(random_bundle):
+    live = LiveExplainer(random_bundle)
+    crop = np.random.default_rng(0).integers(0, 256, (128, 128), dtype=np.uint8)
+    first, second = live.picture(crop), live.picture(crop, "gender")
+    assert first.shape == second.shape == (278, 1024, 3) and first.dtype == np.uint8
+    assert (first == live.picture(crop, "emotion")).all()
+    assert (first[22:, :256] == second[22:, :256]).all()  # the crop
+    assert (first[22:, 256:] != second[22:, 256:]).any()
+    with pytest.raises(ValueError, match="'age' is no column that can be explained"):
+        live.picture(crop, "age")

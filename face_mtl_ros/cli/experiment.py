@@ -26,7 +26,8 @@ def add_parser(commands) -> None:
         description="Train the columns of the paper's Tables IV, V and VI or of Figure 5 and compare with it. 'labels' "
         "asks how few pictures of a class lateral connections help with. What tables share is trained once; a killed "
         "experiment goes on when the same command is given again, and several processes, on several machines too, "
-        "may share --out. 'report' trains nothing and writes experiments.md.",
+        "may share --out; those of torchrun train each cell together. 'report' trains nothing and writes "
+        "experiments.md.",
     )
     parser.add_argument("table", choices=[*TABLES, REPORT], help="what to train, or report on what is there")
     parser.add_argument(
@@ -76,10 +77,14 @@ def run(args: argparse.Namespace) -> int:
         report(f"written: {reports.write_report(args.out, args.to or args.out)}")
         return 0
     _check(args)
+    from ..training import distributed
     from ..training.experiments.data import read_tasks
     from ..training.experiments.schedule import work_together
     from ..training.experiments.setting import check_folder, described
 
+    distributed.start()
+    if distributed.world() > 1 and args.jobs > 1:
+        raise UsageError(f"--jobs {args.jobs}: under torchrun all processes train each cell together")
     cells = choose(args.table, args.only)
     setting = _setting(args)
     found, missing = read_tasks(args.data, setting.given, setting.train_limit, setting.val_limit)
@@ -99,8 +104,10 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         _print_plan(args, setting, runs)
         return 1 if missing else 0
-    check_folder(args.out, described(setting, found))
+    distributed.of_first(lambda: check_folder(args.out, described(setting, found)))
     work_together(setting, runs, args.jobs, report)
+    if distributed.rank():
+        return 0
     for table in [args.table] if args.table in reports.TITLES else reports.TITLES:
         reports.write_table(args.out, table)
         report(f"written: {args.out / table}.md, .csv and .png")

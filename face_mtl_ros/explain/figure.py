@@ -5,16 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from .colours import grey, heat, signed
 from .maps import Maps
 
 DPI = 100
 PANEL = 2.0  # inches
 MARGIN = 0.8  # inches, for the words
-STRONGEST = 99.5  # percentile of a map that is drawn as the strongest, so that a single pixel does not outshine it
-OPACITY = 0.5  # of a Grad-CAM over the crop
 ROWS = ("crop", "guided\nbackpropagation", "Grad-CAM", "guided\nGrad-CAM")
 
 
@@ -49,10 +47,10 @@ def draw_figure(panels: Sequence[Panel], title: str = "") -> bytes:
     )
     for column, panel in enumerate(panels):
         pictures = (
-            np.repeat(panel.crop[..., None] / 255, 3, 2),
-            _signed(panel.maps.guided_backprop[0]),
-            _heat(panel.maps.grad_cam[0], panel.crop),
-            _signed(panel.maps.guided_grad_cam[0]),
+            grey(panel.crop),
+            signed(panel.maps.guided_backprop[0]),
+            heat(panel.maps.grad_cam[0], panel.crop),
+            signed(panel.maps.guided_grad_cam[0]),
         )
         for row, picture in enumerate(pictures):
             axes[row, column].imshow(picture, interpolation="nearest")
@@ -65,18 +63,3 @@ def draw_figure(panels: Sequence[Panel], title: str = "") -> bytes:
     figure.savefig(data, format="png")
     return data.getvalue()
 
-
-def _signed(values: np.ndarray) -> np.ndarray:
-    """Grey where there is nothing, lighter for and darker against the class; float (h, w, 3) 0 to 1."""
-    grey = 0.5 + 0.5 * np.clip(values / _scale(np.abs(values)), -1, 1)
-    return np.repeat(grey[..., None], 3, 2)
-
-
-def _heat(values: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """Blue where there is nothing to red, over the crop; float (h, w, 3) 0 to 1."""
-    heat = colormaps["jet"](np.clip(values / _scale(values), 0, 1))[..., :3]
-    return (1 - OPACITY) * crop[..., None] / 255 + OPACITY * heat
-
-
-def _scale(values: np.ndarray) -> float:
-    return max(float(np.percentile(values, STRONGEST)), float(np.finfo(np.float32).tiny))

@@ -38,4 +38,5 @@ def shrink(crops: torch.Tensor, factor: int) -> torch.Tensor:
     if factor == 1:
         return crops
     small = F.avg_pool2d(crops, factor)
-    return small / (small * small).mean((2, 3), keepdim=True).sqrt().clamp(min=LEAST_CONTRAST)
+    # Not less before the root either: at 0 its gradient, by which maps explain, is no number.
+    return small / (small * small).mean((2, 3), keepdim=True).clamp(min=LEAST_CONTRAST**2).sqrt()

@@ -31,7 +31,7 @@ class PerceptionSettings(Settings):
     model: str = Field("default", description="Model bundle: a folder, or a name among installed and shipped models.")
     detector: Literal["auto", "yunet", "haar"] = Field("auto", description="Face detector; auto: yunet if installed.")
     engine: Literal["auto", "tensorrt", "openvino", "torch", "onnxruntime"] = Field(
-        "auto", description="Inference engine; auto: tensorrt where it and an NVIDIA GPU are there, else openvino."
+        "auto", description="Inference engine; auto: tensorrt on an NVIDIA GPU, else what is fastest on this CPU."
     )
     device: str = Field("auto", description="Device of the engine: cpu, GPU (OpenVINO), or cuda:0 (the others).")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field("auto", description="Arithmetic of the engine.")
@@ -59,6 +59,12 @@ class PerceptionSettings(Settings):
         15, ge=1, le=10_000, description="Frames of a face after which a foreign descriptor describes it again."
     )
     publish_embedding: bool = live(False, description="Whether the messages carry the face descriptor.")
+    explain_task: str = live(
+        "", description="Column that face_attributes/explanation shows; empty: the first that can be explained."
+    )
+    explain_rate: float = live(
+        1.0, ge=0.01, le=30.0, description="Explanations a second at most, made while somebody subscribes."
+    )
     silence_warn_s: float = live(
         2.0, ge=0.1, le=3600.0, description="Seconds without an image until diagnostics turn to WARN; STALE at 5 times."
     )

@@ -33,6 +33,7 @@ from .conversions import (
     stamp_seconds,
     tasks_of,
 )
+from .explanations import Explanations
 from .interfaces import FaceAttributesArray, FaceCropArray, GetModel, SetModel
 from .managed import ManagedNode
 from .parameters import NodeParameters, PerceptionSettings, SettingsError
@@ -67,6 +68,8 @@ class PerceptionNode(ManagedNode):
         self._faces = self.create_lifecycle_publisher(FaceAttributesArray, "face_attributes", 10)
         self._crops = self.create_lifecycle_publisher(FaceCropArray, "~/crops", 10)
         self._picture = self.create_lifecycle_publisher(Image, "face_attributes/image", 1)
+        explained = self.create_lifecycle_publisher(Image, "face_attributes/explanation", 1)
+        self._explanations = Explanations(self, explained)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(GetModel, "~/get_model", self._on_get_model)
@@ -130,6 +133,7 @@ class PerceptionNode(ManagedNode):
         """End the threads; the process is about to end."""
         self._stop()
         self._loader.close()
+        self._explanations.close()
 
     # Images
 
@@ -185,6 +189,7 @@ class PerceptionNode(ManagedNode):
         seconds, is_first = self._stream_clock.read(stamp_seconds(header), arrival)
         if is_first:
             analyzer.tracker.reset()
+        bundle = analyzer.predictor.bundle
         faces, version = analyzer.track(image, seconds)
         height, width = image.shape[:2]
         message = faces_to_message(faces, header, width, height, version, settings.publish_embedding)
@@ -197,6 +202,7 @@ class PerceptionNode(ManagedNode):
             stages["crops"] = (time.monotonic() - begun) * 1e3
         if self._picture.get_subscription_count():
             self._picture.publish(array_to_image(draw(image, faces), header))
+        self._explanations.offer(bundle, faces, header, settings.explain_task, settings.explain_rate)
         now = time.monotonic()
         stages["total"] = (now - arrival) * 1e3
         self._statistics.processed(now, len(faces), stages)

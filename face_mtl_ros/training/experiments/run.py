@@ -16,13 +16,16 @@ from ...bundle.manifest import FileRecord
 from ...bundle.network import to_numpy, to_torch
 from ...networks.column import Column
 from ...networks.progressive import ProgressiveNetwork
+from .. import distributed
 from ..columns import Plan, train_column
 from ..corpus import Corpus
 from ..device import best_autocast, best_device, has_bf16
 from ..evaluation import Evaluation, evaluate
 from ..features import Frozen
+from ..loop import History
 from ..views import Views
 from .cells import Cell, Run
+from .data import TaskData
 from .setting import Setting
 
 BATCH = 64
@@ -30,6 +33,8 @@ BATCH = 64
 
 def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str, Any]:
     """Train and test a cell, and write what came of it; a run that was killed goes on from its checkpoint.
+
+    Several processes train it together; the first one tests and writes, for all.
 
     Returns:
         What its file holds: cell, task, sources, retrain_encoder, per_class, seed; accuracy and macro_f1 on the test
@@ -54,6 +59,17 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
     )
     checkpoint = setting.out / "checkpoints" / f"{run.name}.pt"
     column, history = train_column(network, plan, recipe, checkpoint, report)
+    result = distributed.of_first(lambda: _record(setting, run, data, network, column, history))
+    if distributed.rank() == 0:
+        checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def _record(
+    setting: Setting, run: Run, data: TaskData, network: ProgressiveNetwork, column: Column, history: History
+) -> dict[str, Any]:
+    """Test a trained column and write its line of the results, and its weights where others draw on it."""
+    cell = run.cell
     scores = score(network, column, cell, Corpus([data.test], [cell.task]))
     drawn_on = cell == Cell(cell.task)
     record = write_tensors(setting.out, f"columns/{run.name}.safetensors", to_numpy(column)) if drawn_on else None
@@ -68,7 +84,7 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
         "accuracy": scores.accuracy,
         "macro_f1": scores.macro_f1,
         **data.sizes,
-        "epochs": recipe.epochs,
+        "epochs": setting.recipe_of(run).epochs,
         "epoch_losses": history.epoch_losses,
         "curve": [epoch["accuracy"] for epoch in history.validation],
         "column": record.model_dump(exclude_none=True) if record else None,
@@ -80,7 +96,6 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
     }
     write_atomically(setting.result_file(run), (json.dumps(result, indent=1) + "\n").encode())
-    checkpoint.unlink(missing_ok=True)
     return result
 
 

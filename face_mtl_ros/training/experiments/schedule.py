@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 
+from .. import distributed
 from ..loop import TrainingError
 from .cells import Run
 from .run import train
@@ -28,18 +29,22 @@ def work(setting: Setting, runs: Sequence[Run], report: Report) -> None:
     A run that another process is training is left to it; should that process die, it is taken over. One that fails
     is reported, and so are those that would draw on it; the others are done.
 
+    The processes of torchrun train each run together; the first one chooses.
+
     Raises:
         OSError, KeyboardInterrupt: see training.loop.fit.
     """
     torch.set_num_threads(setting.threads)
-    waiting, failed = list(runs), set[Run]()
-    while waiting := [run for run in waiting if run not in failed and not setting.is_done(run)]:
+    failed = set[Run]()
+    while waiting := distributed.of_first(
+        lambda: [run for run in runs if run not in failed and not setting.is_done(run)]
+    ):
         idle = True
         for run in waiting:
             if lacking := failed.intersection(run.needs):
                 report(f"{run.name}: left out, for {lacking.pop().name} failed")
                 failed.add(run)
-            elif all(setting.is_done(needed) for needed in run.needs):
+            elif distributed.of_first(lambda: all(setting.is_done(needed) for needed in run.needs)):  # noqa: B023
                 idle = not _take(setting, run, len(waiting), failed, report) and idle
         if idle:
             time.sleep(POLL_S)
@@ -47,8 +52,9 @@ def work(setting: Setting, runs: Sequence[Run], report: Report) -> None:
 
 def _take(setting: Setting, run: Run, left: int, failed: set[Run], report: Report) -> bool:
     """Train the run unless it is done or another process is at it; whether there was something to do."""
-    with _claimed(setting.out / "locks" / f"{run.name}.lock") as mine:
-        if not mine or setting.is_done(run):
+    first = distributed.rank() == 0
+    with _claimed(setting.out / "locks" / f"{run.name}.lock") if first else nullcontext(False) as mine:
+        if not distributed.of_first(lambda: mine and not setting.is_done(run)):
             return False
         report(f"{run.name}: begins, {left} runs are not done")
         try:
