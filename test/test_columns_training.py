@@ -103,6 +103,16 @@ def test_encoder_and_sources_stay_bit_identical_while_a_column_trains(train):
     assert not column.training and not any(p.requires_grad for p in network.parameters())
 
 
+def test_adapters_by_groups_learn_before_each_group_of_three_and_are_closed_within(train):
+    network = ProgressiveNetwork(TINY)
+    network.add_column("source", 2)
+    plan = Plan("label", ["source"], Corpus([train], ["label"]), adapters="groups")
+    column, _ = train_column(network, plan, single_step(), report=quiet)
+    open_ones = [i + 1 for i, adapter in enumerate(column.adapters) if adapter.reduce.weight.any()]
+    assert open_ones == [3, 6, 9, 12, 15, 18, 21, 24, 25]
+    assert not any(p.any() for i in (1, 2, 23) for p in column.adapters[i - 1].parameters())
+
+
 def test_a_new_column_leaves_the_older_files_and_outputs_alone(bundle, train, val):
     before = {name: hashlib.sha256(data).hexdigest() for name, data in files(bundle.root).items()}
     picture = torch.randn(1, 1, 128, 128)

@@ -306,6 +306,7 @@ def test_wrong_usage_is_told_before_any_work(call, tmp_path, table, words, says)
     [
         (["--train-limit", "20"], "(data.age.train: 38 there and 20 here)"),
         (["--epochs", "2"], "(recipe.epochs: 1.0 there and 2.0 here)"),
+        (["--adapters", "groups"], "(adapters: 'layers' there and 'groups' here)"),
         (["--recipe", "best"], "(recipe.augment: False there and True here)"),
     ],
 )

@@ -14,7 +14,10 @@ from .recipes import recipe_of, report
 
 REPORT = "report"
 # The options that say what is trained, and so belong to the command that makes a run again.
-MAKING = ("encoder", "preset", "recipe", "epochs", "batch", "learning-rate", "train-limit", "val-limit", "threads")
+MAKING = (
+    *("encoder", "preset", "adapters", "recipe", "epochs", "batch", "learning-rate"),
+    *("train-limit", "val-limit", "threads"),
+)
 
 
 def add_parser(commands) -> None:
@@ -44,6 +47,12 @@ def add_parser(commands) -> None:
     parser.add_argument("--train-limit", type=int, metavar="N", help="training pictures a task at most; default all")
     parser.add_argument(
         "--val-limit", type=int, default=1000, metavar="N", help="pictures a task for the curves at most; default 1000"
+    )
+    parser.add_argument(
+        "--adapters",
+        choices=["layers", "groups"],
+        default="layers",
+        help="lateral ones before each layer, or before each group of three convolutions; default %(default)s",
     )
     parser.add_argument("--only", action="append", default=[], metavar="CELL", help="train this cell; may be repeated")
     parser.add_argument(
@@ -148,6 +157,7 @@ def _setting(args: argparse.Namespace):
         data=args.data,
         encoder=locate_bundle(args.encoder),
         recipe=recipe_of(args),
+        adapters=args.adapters,
         train_limit=args.train_limit,
         val_limit=args.val_limit,
         given=given,

@@ -62,4 +62,3 @@ def draw_figure(panels: Sequence[Panel], title: str = "") -> bytes:
     data = io.BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()
-

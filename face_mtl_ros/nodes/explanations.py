@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -11,6 +12,9 @@ from ..analyzer import Face
 from ..bundle.bundle import Bundle
 from .background import Background
 from .conversions import array_to_image
+
+if TYPE_CHECKING:  # it imports torch
+    from ..explain.live import LiveExplainer
 
 
 class Explanations:
@@ -24,7 +28,7 @@ class Explanations:
         self._thread = Background(node, 1, "explain")
         self._busy = False
         self._next = 0.0
-        self._explainer = None
+        self._explainer: LiveExplainer | None = None
 
     def offer(self, bundle: Bundle, faces: Sequence[Face], header: Header, task: str, rate: float) -> None:
         """A frame's faces, of which one is explained if it is time to.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from .recipe import Recipe
 from .views import Views
 
 VALIDATION_BATCH = 64
+GROUP = 3  # convolutions of the same width, Table III
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Plan:
         corpus: its samples. An embedding's has descriptors, and people for the margin loss.
         validation: samples whose accuracy is measured after each epoch, if any.
         retrain_encoder: train the encoder along (second row of Table IV), which needs a network without columns.
+        adapters: "layers", one before each layer (Rusu et al. 2016), or "groups", one before each group of three
+            convolutions, the hidden layer and the classifier; the others are closed.
         begin: weights by the names of Column's state to begin with, such as a head's of the multi-task pre-training;
             those that fit are taken.
         key: what identifies the frozen weights, for the cache of their results; None keeps none.
@@ -46,6 +50,7 @@ class Plan:
     corpus: Corpus
     validation: Corpus | None = None
     retrain_encoder: bool = False
+    adapters: Literal["layers", "groups"] = "layers"
     begin: dict[str, torch.Tensor] = field(default_factory=dict)
     key: str | None = None
     descriptor: str = ""
@@ -80,6 +85,8 @@ def train_column(
         column.dropout.p = 0.0  # as in the pre-training
     if plan.begin and not begin_with(column, plan.begin):
         raise ValueError(f"begin: none of its {len(plan.begin)} weights fits the column; is it of another preset?")
+    if plan.adapters == "groups":
+        _close_adapters(column)
     trained = nn.ModuleDict({"column": column})
     if plan.retrain_encoder:
         trained["encoder"] = network.encoder.requires_grad_(True)
@@ -128,6 +135,7 @@ def train_column(
         "frozen": plan.key or "",
         "begin": sorted(plan.begin),
         "retrain_encoder": plan.retrain_encoder,
+        "adapters": plan.adapters,
         "descriptor": plan.descriptor,
     }
     history = fit(
@@ -172,6 +180,15 @@ def begin_with(column: Column, weights: dict[str, torch.Tensor]) -> int:
                 continue
             taken += 1
     return taken
+
+
+def _close_adapters(column: Column) -> None:
+    """Have the adapters within a group give 0, whatever the sources say, and never learn."""
+    last = len(column.adapters)
+    for layer, adapter in enumerate(column.adapters, start=1):  # the layer that reads it
+        if layer % GROUP and layer != last:
+            for parameter in adapter.parameters():
+                nn.init.zeros_(parameter.requires_grad_(False))
 
 
 def _features(

@@ -96,7 +96,8 @@ def write_report(out: Path, to: Path) -> Path:
 def _setting_line(configuration: Mapping[str, Any]) -> str:
     recipe, limit = configuration["recipe"], configuration["train_limit"]
     pictures = f"at most {limit} pictures a task" if limit else "all pictures"
-    return f"preset {configuration['preset']}, {pictures}, {recipe['epochs']:g} epochs"
+    adapters = ", adapters by groups" if configuration.get("adapters") == "groups" else ""
+    return f"preset {configuration['preset']}, {pictures}, {recipe['epochs']:g} epochs{adapters}"
 
 
 def _what_was_run(configuration: Mapping[str, Any], results: Results) -> str:
@@ -158,6 +159,8 @@ def _differences(configuration: Mapping[str, Any]) -> list[str]:
         found.append(
             "Columns learn with a batch normalisation that is folded at the end; without one they hardly learn."
         )
+    if configuration.get("adapters") == "groups":
+        found.append("Lateral adapters before each group of three convolutions alone.")
     if configuration["train_limit"]:
         found.append(f"At most {configuration['train_limit']} training pictures a task.")
     if recipe["epochs"] != 35:

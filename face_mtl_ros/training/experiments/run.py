@@ -55,6 +55,7 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
         corpus=Corpus([data.train], [cell.task], recipe.smoothing, soft=recipe.soft_labels),
         validation=Corpus([data.val], [cell.task]),
         retrain_encoder=cell.retrain_encoder,
+        adapters=setting.adapters,
         key=key,
     )
     checkpoint = setting.out / "checkpoints" / f"{run.name}.pt"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...bundle.bundle import Bundle, load_bundle
 from ...bundle.files import write_atomically
@@ -26,6 +26,7 @@ class Setting:
         data: the folder with the datasets.
         encoder: a bundle, whose encoder is taken and whose columns are not.
         recipe: of every column; the seed is the run's.
+        adapters: as of training.columns.Plan.
         train_limit, val_limit: pictures a task at most; None for all.
         given: as of data.read_task.
         threads: of each process.
@@ -36,6 +37,7 @@ class Setting:
     data: Path
     encoder: Path
     recipe: Recipe
+    adapters: Literal["layers", "groups"] = "layers"
     train_limit: int | None = None
     val_limit: int | None = None
     given: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +85,7 @@ def described(setting: Setting, data: Mapping[str, TaskData]) -> dict[str, Any]:
             "began": any(name.startswith("began/") for name in manifest.encoder.metrics),
         },
         "recipe": recipe,
+        "adapters": setting.adapters,
         "train_limit": setting.train_limit,
         "val_limit": setting.val_limit,
         "data": {task: found.described for task, found in data.items()},
