@@ -81,9 +81,9 @@ class Face:
 class FaceAnalyzer:
     """Finds the faces of pictures or of a camera stream and reads them, all faces of an image in one batch.
 
-    Not thread-safe, but for the assignment of `predictor`, `max_faces`, `descriptor_every`, `tracker.max_age_s` and the
-    attributes of `smoother` and of `naming` (NameAgreement: when a tracked face is named), which take effect at the
-    next image.
+    Not thread-safe, but for the assignment of `predictor`, `max_faces`, `descriptor_every`, `detect_every`,
+    `tracker.max_age_s` and the attributes of `smoother` and of `naming` (NameAgreement: when a tracked face is named),
+    which take effect at the next image.
 
     Faces keep their ids when `predictor` is exchanged; what was averaged and agreed of them goes on in the columns that
     both models share unchanged, and begins anew in the others.
@@ -98,6 +98,8 @@ class FaceAnalyzer:
         max_age_s: seconds that a track survives without being seen.
         reads_per_frame: of a stream's faces, so many are read in a frame, by turns, and new ones; the others keep what
             was last read of them. So a crowd does not slow the stream down. 0: all.
+        detect_every: a stream's faces are looked for in every so manyth frame; in those between, they are read where
+            they are expected, and no new face is seen. At least 1.
         descriptor_every: where the model draws on foreign face descriptors, a stream's face is described in its first
             frames, and again once it was seen in so many further frames; at most one face a frame is described again,
             so in a crowd it takes longer. The mean of its latest descriptions counts; see TrackDescriptors. At least 1.
@@ -120,6 +122,7 @@ class FaceAnalyzer:
         max_age_s: float = 1.0,
         reads_per_frame: int = 4,
         descriptor_every: int = 15,
+        detect_every: int = 1,
     ):
         self._threads = threads
         self._make_engine = partial(make_engine, name=engine, device=device, precision=precision, threads=threads)
@@ -130,6 +133,8 @@ class FaceAnalyzer:
         self.naming = NameAgreement()
         self.reads_per_frame = reads_per_frame
         self.descriptor_every = descriptor_every
+        self.detect_every = detect_every
+        self._frame = 0  # of the stream, counted
         self._readings: dict[str, _Reading] = {}  # the latest of each tracked face, in the order of reading
         self._described = TrackDescriptors()
         self._read_by = self.predictor  # whose readings these are
@@ -175,10 +180,7 @@ class FaceAnalyzer:
             The faces that this frame shows, with stable ids, longest seen first, and the version of the model.
         """
         stages = _Stopwatch()
-        found = self.detector.detect(image, [track.detection for track in self.tracker.tracks])
-        stages.lap("detect")
-        max_faces = self.max_faces  # read once: another thread may set it
-        tracks = [track for track in self.tracker.update(_largest(found, max_faces), stamp) if not track.predicted]
+        tracks = self._follow(image, stamp, stages)
         predictor = self.predictor  # read once: another thread may assign a new one
         if predictor is not self._read_by:
             self._forget_other_columns(predictor)
@@ -204,6 +206,16 @@ class FaceAnalyzer:
         self.stage_ms = stages.ms
         faces = [_face(*parts, image) for parts in zip(ids, detections, attributes, crops, embeddings, strict=True)]
         return faces, predictor.bundle.version
+
+    def _follow(self, image: np.ndarray, stamp: float, stages: "_Stopwatch") -> list[Track]:
+        """The faces that the frame shows: found in it, or where they are expected if it is not searched."""
+        self._frame += 1
+        if (self._frame - 1) % self.detect_every:
+            return self.tracker.coast(stamp)
+        found = self.detector.detect(image, [track.detection for track in self.tracker.tracks])
+        stages.lap("detect")
+        max_faces = self.max_faces  # read once: another thread may set it
+        return [track for track in self.tracker.update(_largest(found, max_faces), stamp) if not track.predicted]
 
     def _forget_other_columns(self, predictor: Predictor) -> None:
         """Another model came: another column's labels must not enter the means, and what both share goes on."""

@@ -61,6 +61,20 @@ def test_a_stream_keeps_ids_and_stills_do_not_disturb_it(analyzer):
     assert set(analyzer.stage_ms) == {"detect", "track", "align", "infer"}
 
 
+def test_faces_looked_for_in_every_third_frame_are_read_in_each(analyzer):
+    analyzer.detect_every = 3
+    ids, searched = set(), []
+    for i in range(18):
+        x = 200 + 3 * i
+        faces, _ = analyzer.track(frame(("astronaut", (x, 240), 140)), i / 30)
+        searched.append("detect" in analyzer.stage_ms)
+        ids |= {face.face_id for face in faces}
+        assert len(faces) == 1 and faces[0].attributes
+        middle = faces[0].box[:2] + faces[0].box[2:] / 2
+        np.testing.assert_allclose(middle, [x, 240], atol=25)
+    assert len(ids) == 1 and searched == [True, False, False] * 6
+
+
 def test_three_faces_that_cross_for_ten_seconds_keep_their_ids(analyzer):
     """They pass close above one another, so that none hides another."""
     owners: dict[str, list[str]] = {"top": [], "middle": [], "bottom": []}

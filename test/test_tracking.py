@@ -122,6 +122,20 @@ def test_a_missed_face_coasts_on_its_way_for_two_frames_and_keeps_its_id():
     assert (back.first_seen, back.last_seen, back.age) == (0.0, 1.5, 1.5)
 
 
+def test_faces_that_nobody_looked_for_are_where_they_should_be_with_their_ids():
+    tracker = Tracker()
+    for i in range(20):  # 60 pixels a second to the right; looked for in every fourth frame
+        t, found = i / 30, detection(100 + 2 * i, 200, 80)
+        tracks = tracker.update([found], t) if i % 4 == 0 else tracker.coast(t)
+        assert len(tracks) == 1 and tracks[0].predicted == bool(i % 4)
+        if i > 8:
+            np.testing.assert_allclose(center(tracks[0]), [100 + 2 * i, 200], atol=4)
+    assert len({track.face_id for track in tracker.tracks}) == 1 and tracks[0].hits == 5
+    tracker.update([], 21 / 30)
+    assert not tracker.coast(22 / 30)  # the last look at it was in vain
+    assert not tracker.coast(2.0) and not tracker.tracks
+
+
 def test_a_reported_face_has_the_detectors_box_and_points_of_this_frame():
     tracker = Tracker()
     tracker.update([detection(100, 100, 50)], 0.0)

@@ -55,6 +55,9 @@ class PerceptionSettings(Settings):
         0.2, ge=0.0, le=1.0, description="How far the identity's probability must be above the runner-up's."
     )
     max_age_s: float = live(1.0, ge=0.05, le=60.0, description="Seconds that an unseen face keeps its id.")
+    detect_every: int = live(
+        1, ge=1, le=100, description="Faces are looked for in every so manyth frame, and tracked in those between."
+    )
     descriptor_every: int = live(
         15, ge=1, le=10_000, description="Frames of a face after which a foreign descriptor describes it again."
     )

@@ -32,7 +32,7 @@ class Track:
     Attributes:
         face_id: unique: not used again, neither by this tracker nor after a restart.
         detection: the detection of this frame; while `predicted`, the last one moved to where the face should be.
-        predicted: True where the detector missed the face in this frame.
+        predicted: True where the detector missed the face in this frame, or did not look for it.
         hits: how many frames the face was detected in.
         first_seen, last_seen: stamps of the first and the latest detection, in seconds.
         age: seconds from first_seen to this frame.
@@ -110,6 +110,16 @@ class Tracker:
                 self._followed.append(_Followed(f"{self._prefix}-{self._created}", detection, self._stamp))
         return [followed.snapshot(self._stamp) for followed in self._followed if self._is_reported(followed)]
 
+    def coast(self, stamp: float) -> list[Track]:
+        """The faces of a frame in which nobody looked for any: those seen in the last one looked at, as `predicted`.
+
+        Args:
+            stamp: when the frame was taken, in seconds.
+        """
+        self._advance(stamp)
+        seen = [followed for followed in self._followed if followed.missed == 0 and followed.hits >= self.min_hits]
+        return [followed.expected(self._stamp) for followed in seen]
+
     def reset(self) -> None:
         """End all tracks. Faces seen afterwards get new ids."""
         self._followed = []
@@ -159,9 +169,16 @@ class _Followed:
         self.last_seen = stamp
 
     def snapshot(self, stamp: float) -> Track:
-        detection = self.detection if self.missed == 0 else _move(self.detection, self.filter.box)
+        if self.missed:
+            return self.expected(stamp)
+        return self._track(self.detection, predicted=False, stamp=stamp)
+
+    def expected(self, stamp: float) -> Track:
+        return self._track(_move(self.detection, self.filter.box), predicted=True, stamp=stamp)
+
+    def _track(self, detection: Detection, predicted: bool, stamp: float) -> Track:
         age = stamp - self.first_seen
-        return Track(self.face_id, detection, self.missed > 0, self.hits, self.first_seen, self.last_seen, age)
+        return Track(self.face_id, detection, predicted, self.hits, self.first_seen, self.last_seen, age)
 
 
 class _BoxFilter:
