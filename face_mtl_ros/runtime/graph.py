@@ -17,6 +17,7 @@ from .engine import EMBEDDING, INPUT, descriptor_input
 
 OPSET = 17  # what TensorRT 8.6, ONNX Runtime and OpenVINO all read
 BATCH_NORM_EPSILON = 1e-5
+APART_BYTES = 1024  # of a constant from which on it is kept apart; shapes and the like ONNX wants in the graph
 
 
 def build_graph(bundle: Bundle) -> onnx.ModelProto:
@@ -25,6 +26,28 @@ def build_graph(bundle: Bundle) -> onnx.ModelProto:
     For each foreign descriptor that a column draws on there is an input beside the crops. A last output, EMBEDDING, is
     the mean of the encoder's map over its places, float32 (batch, channels).
     """
+    model, constants = _build(bundle)
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    return model
+
+
+def build_graph_apart(bundle: Bundle) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The same with its weights declared external, and these by name: who takes them as they are spares two copies."""
+    model, constants = _build(bundle)
+    weights = {name: value for name, value in constants.items() if value.nbytes >= APART_BYTES}
+    for name, value in constants.items():
+        if name not in weights:
+            model.graph.initializer.append(numpy_helper.from_array(value, name))
+            continue
+        declared = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(value.dtype), dims=value.shape)
+        declared.data_location = TensorProto.EXTERNAL
+        declared.external_data.add(key="location", value=name)
+        model.graph.initializer.append(declared)
+    return model, weights
+
+
+def _build(bundle: Bundle) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The graph without any constant, and the constants by name."""
     graph = _Graph()
     encoded = graph.shrink("encoder/shrink", INPUT, bundle.preset.shrink)
     for i, plan in enumerate(encoder_layers(bundle.preset)):
@@ -50,9 +73,8 @@ def build_graph(bundle: Bundle) -> onnx.ModelProto:
     outputs.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ["batch", channels]))
     made = helper.make_graph(graph.nodes, bundle.manifest.name, inputs, outputs)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="face_mtl_ros")
-    model.graph.initializer.extend(graph.constants)  # the weights now, or make_model would copy them once more
     model.ir_version = 8  # ONNX Runtime of the oldest supported Jetson reads no newer one
-    return model
+    return model, graph.constants
 
 
 def _column(
@@ -99,14 +121,14 @@ class _Graph:
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[TensorProto] = []
+        self.constants: dict[str, np.ndarray] = {}
 
     def add(self, operation: str, output: str, inputs: list[str], **attributes) -> str:
         self.nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, value: np.ndarray) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants[name] = np.ascontiguousarray(value) if value.ndim else value
         return name
 
     def shrink(self, name: str, x: str, factor: int) -> str:
