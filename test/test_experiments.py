@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="training needs torch, which the tra
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics, which the train extra installs")
 pytest.importorskip("matplotlib", reason="plots need matplotlib, which the train extra installs")
 
+from safetensors.numpy import load_file  # noqa: E402
 from scipy import stats  # noqa: E402
 from test_distributed import torchrun  # noqa: E402
 from tiny_world import draw_pictures, know_tiny, press_ctrl_c  # noqa: E402
@@ -135,6 +136,14 @@ def test_a_table_is_trained_tested_and_compared(call, tmp_path):
     assert rows["age"]["paper"] == "84.01" and rows["age-retrained"]["paper"] == "85.12"
     assert (tmp_path / "out" / "table4.png").read_bytes().startswith(b"\x89PNG")
     assert "| age | re-trained encoder | 85.12 ± 0.45 |" in (tmp_path / "out" / "table4.md").read_text()
+
+
+def test_columns_may_be_narrower_than_the_encoder(call, tmp_path):
+    words = ("--runs", "1", "--only", "age-from-emotion-gender", "--column-width", "0.03125")
+    status, _, lines = call("table6", *words)
+    assert status == 0, lines
+    weights = load_file(tmp_path / "out" / "columns" / "emotion-seed0.safetensors")
+    assert weights["layers.0.conv.weight"].shape[:2] == (4, 16)  # of 128 channels, on the encoder's 256 / 16
 
 
 def test_what_tables_share_is_trained_once_and_nothing_twice(call, tmp_path):
@@ -288,6 +297,7 @@ def test_a_dry_run_tells_cells_and_time_and_leaves_nothing(call, tmp_path):
         ("table5", ["--jobs", "0"], "--jobs: at least 1 is expected, got 0"),
         ("table5", ["--train-limit", "1"], "--train-limit: at least 2 is expected, got 1"),
         ("table5", ["--epochs", "0"], "epochs: a finite number above 0 is expected, got 0.0"),
+        ("table5", ["--column-width", "0"], "--column-width: above 0 to 4 is expected, got 0.0"),
         ("table7", [], "invalid choice: 'table7'"),
         ("table5", ["--only", "shoe-size"], "--only shoe-size: table5 has no such cell; it has emotion, age"),
         ("table5", ["--data", "nowhere"], "--data nowhere is no folder; it should hold ferplus, lfw"),
@@ -307,6 +317,7 @@ def test_wrong_usage_is_told_before_any_work(call, tmp_path, table, words, says)
         (["--train-limit", "20"], "(data.age.train: 38 there and 20 here)"),
         (["--epochs", "2"], "(recipe.epochs: 1.0 there and 2.0 here)"),
         (["--adapters", "groups"], "(adapters: 'layers' there and 'groups' here)"),
+        (["--column-width", "0.5"], "(column_width: None there and 0.5 here)"),
         (["--recipe", "best"], "(recipe.augment: False there and True here)"),
     ],
 )

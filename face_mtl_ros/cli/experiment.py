@@ -15,7 +15,7 @@ from .recipes import recipe_of, report
 REPORT = "report"
 # The options that say what is trained, and so belong to the command that makes a run again.
 MAKING = (
-    *("encoder", "preset", "adapters", "recipe", "epochs", "batch", "learning-rate"),
+    *("encoder", "preset", "adapters", "column-width", "recipe", "epochs", "batch", "learning-rate"),
     *("train-limit", "val-limit", "threads"),
 )
 
@@ -53,6 +53,12 @@ def add_parser(commands) -> None:
         choices=["layers", "groups"],
         default="layers",
         help="lateral ones before each layer, or before each group of three convolutions; default %(default)s",
+    )
+    parser.add_argument(
+        "--column-width",
+        type=float,
+        metavar="FACTOR",
+        help="of Table III's channels, above 0 to 4; default the encoder's, 1 of `paper` and 0.25 of `compact`",
     )
     parser.add_argument("--only", action="append", default=[], metavar="CELL", help="train this cell; may be repeated")
     parser.add_argument(
@@ -135,6 +141,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise UsageError(f"--{name.replace('_', '-')}: at least {least} is expected, got {value}")
+    if args.column_width is not None and not 0 < args.column_width <= 4:
+        raise UsageError(f"--column-width: above 0 to 4 is expected, got {args.column_width}")
     try:
         choose(args.table, args.only)
     except ValueError as error:
@@ -158,6 +166,7 @@ def _setting(args: argparse.Namespace):
         encoder=locate_bundle(args.encoder),
         recipe=recipe_of(args),
         adapters=args.adapters,
+        column_width=args.column_width,
         train_limit=args.train_limit,
         val_limit=args.val_limit,
         given=given,

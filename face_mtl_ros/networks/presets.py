@@ -17,6 +17,8 @@ class Preset:
         normalization: "batch" puts a batch normalisation between convolution and non-linearity (folded into the
             convolution at export); "none" is the paper.
         hidden_units: units of a column's fully connected layer (Table III: 200).
+        column_width: factor on the channel counts of Table III alone, where columns are wider or narrower than the
+            encoder; None for the same as `width`.
         dropout: probability of the dropout behind it; Table III names the layer and not the value.
         adapter_reduction: a lateral adapter's 1x1 convolution reduces to the layer's own channels divided by this.
     """
@@ -26,6 +28,7 @@ class Preset:
     shrink: int
     normalization: Literal["none", "batch"]
     hidden_units: int = 200
+    column_width: float | None = None
     dropout: float = 0.5
     adapter_reduction: int = 4
 

@@ -4,7 +4,7 @@ The torch modules that learn and the ONNX graph that runs are both built from th
 No torch here.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .presets import Preset
 
@@ -46,11 +46,12 @@ def column_layers(preset: Preset) -> list[Conv]:
 
     The table gives "16 x 16" behind the first pooling; with a 2x2 pooling it is 8 x 8, as its own next row has it.
     """
+    columns = replace(preset, width=preset.column_width or preset.width)
     layers, channels, size = [], _scaled(256, preset), MAP_SIZE // preset.shrink
     for block in range(4):
         for position, outputs in enumerate([128] * 3 + [256] * 3):
             pool = block >= 2 and position == 5
-            layers.append(Conv(channels, channels := _scaled(outputs, preset), size, pool=pool))
+            layers.append(Conv(channels, channels := _scaled(outputs, columns), size, pool=pool))
         size //= 2 if block >= 2 else 1
     return layers
 

@@ -55,7 +55,7 @@ def measure(
 
 def total_seconds(runs: Sequence[Run], setting: Setting) -> dict[Run, float]:
     """Seconds of each run."""
-    preset = setting.bundle().preset
+    preset = setting.preset()
     costs = measure([run.cell for run in runs], preset, setting.recipe, setting.threads)
     sizes = {run.cell: setting.read(run.cell.task, run.cell.per_class).sizes for run in runs}
     return {run: seconds_of(run.cell, sizes[run.cell], preset, setting.recipe_of(run), costs) for run in runs}

@@ -97,7 +97,8 @@ def _setting_line(configuration: Mapping[str, Any]) -> str:
     recipe, limit = configuration["recipe"], configuration["train_limit"]
     pictures = f"at most {limit} pictures a task" if limit else "all pictures"
     adapters = ", adapters by groups" if configuration.get("adapters") == "groups" else ""
-    return f"preset {configuration['preset']}, {pictures}, {recipe['epochs']:g} epochs{adapters}"
+    width = f", columns of width {configuration['column_width']:g}" if configuration.get("column_width") else ""
+    return f"preset {configuration['preset']}, {pictures}, {recipe['epochs']:g} epochs{adapters}{width}"
 
 
 def _what_was_run(configuration: Mapping[str, Any], results: Results) -> str:
@@ -161,6 +162,8 @@ def _differences(configuration: Mapping[str, Any]) -> list[str]:
         )
     if configuration.get("adapters") == "groups":
         found.append("Lateral adapters before each group of three convolutions alone.")
+    if width := configuration.get("column_width"):
+        found.append(f"Columns of {width:g} times Table III's channels.")
     if configuration["train_limit"]:
         found.append(f"At most {configuration['train_limit']} training pictures a task.")
     if recipe["epochs"] != 35:

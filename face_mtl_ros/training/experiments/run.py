@@ -109,7 +109,7 @@ def _device() -> str:
 def network_for(setting: Setting, run: Run) -> tuple[ProgressiveNetwork, str]:
     """The frozen encoder and the columns that the run draws on, and what identifies them for the cache of features."""
     bundle = setting.bundle()
-    network = ProgressiveNetwork(bundle.preset)
+    network = ProgressiveNetwork(setting.preset())
     network.encoder.load_state_dict(to_torch(bundle.encoder))
     digests = [bundle.manifest.encoder.file.sha256]
     for needed in run.needs:

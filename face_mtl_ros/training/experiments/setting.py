@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ...bundle.bundle import Bundle, load_bundle
 from ...bundle.files import write_atomically
+from ...networks.presets import Preset
 from ..recipe import Recipe
 from .cells import Run
 from .data import TaskData, read_task, with_few
@@ -27,6 +28,7 @@ class Setting:
         encoder: a bundle, whose encoder is taken and whose columns are not.
         recipe: of every column; the seed is the run's.
         adapters: as of training.columns.Plan.
+        column_width: as of networks.presets.Preset.
         train_limit, val_limit: pictures a task at most; None for all.
         given: as of data.read_task.
         threads: of each process.
@@ -38,6 +40,7 @@ class Setting:
     encoder: Path
     recipe: Recipe
     adapters: Literal["layers", "groups"] = "layers"
+    column_width: float | None = None
     train_limit: int | None = None
     val_limit: int | None = None
     given: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +66,10 @@ class Setting:
         """The encoder's bundle; read once a process."""
         return _bundle(self.encoder)
 
+    def preset(self) -> Preset:
+        """The encoder's, with columns of the width that is asked for."""
+        return replace(self.bundle().preset, column_width=self.column_width)
+
     def read(self, task: str, per_class: int = 0) -> TaskData:
         """A task's pictures, or so many of each class out of all; read once a process."""
         given = tuple(sorted(self.given.items()))
@@ -86,6 +93,7 @@ def described(setting: Setting, data: Mapping[str, TaskData]) -> dict[str, Any]:
         },
         "recipe": recipe,
         "adapters": setting.adapters,
+        "column_width": setting.column_width,
         "train_limit": setting.train_limit,
         "val_limit": setting.val_limit,
         "data": {task: found.described for task, found in data.items()},
