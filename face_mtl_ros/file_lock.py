@@ -10,6 +10,19 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
+def claimed(file: Path) -> Iterator[bool]:
+    """Whether the lock is this process's for the time being; nobody is waited for. Otherwise as `alone`."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+@contextmanager
 def alone(file: Path, work: str) -> Iterator[None]:
     """Hold a lock file, which is made if need be; a process that was killed holds none.
 

@@ -49,6 +49,10 @@ if __name__ == "__main__":
         train(1, batch=7)
     except ValueError as error:
         found["uneven"] = str(error)
+    try:
+        distributed.of_first(lambda: int("no number"))
+    except ValueError as error:
+        found["raised"] = str(error)
     torch.save(found, out / f"found-{distributed.rank()}.pt")
 """
 
@@ -74,6 +78,7 @@ def test_two_processes_reach_the_loss_and_weights_of_one(tmp_path):
         for name in ("0.weight", "0.bias", "2.weight", "2.bias"):
             torch.testing.assert_close(of_rank["whole"][name], alone[name], atol=1e-5, rtol=0)
             assert torch.equal(of_rank["resumed"][name], found[0]["resumed"][name])
+        assert "no number" in of_rank["raised"]
         assert of_rank["uneven"] == "batch: 7 samples cannot be shared evenly by 2 processes"
         assert len(of_rank["resumed"]["losses"]) == 4
     assert alone["losses"][-1] < alone["losses"][0] / 2

@@ -329,6 +329,17 @@ def test_the_folder_of_another_configuration_is_refused_before_any_work(call, tm
     assert sorted((tmp_path / "out").rglob("*")) == before
 
 
+def test_a_folder_from_before_there_was_an_option_is_not_taken_for_another_experiment(call, tmp_path):
+    call("table4", "--runs", "1", "--only", "age")
+    file = tmp_path / "out" / "experiment.json"
+    found = json.loads(file.read_text())
+    del found["adapters"], found["column_width"]
+    file.write_text(json.dumps(found))
+    status, _, lines = call("table4", "--runs", "1", "--only", "age", "--adapters", "groups")
+    assert status == 1 and "(adapters: 'layers' there and 'groups' here)" in lines[-1]
+    assert call("table4", "--runs", "1", "--only", "age")[0] == 0
+
+
 def test_a_folder_of_something_else_is_refused(call, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("important")

@@ -4,6 +4,7 @@ The sanity tests are those of Adebayo et al. 2018: a map that says something abo
 is asked about, and is destroyed when the weights are.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -264,3 +265,5 @@ def test_a_robot_s_explanation_is_one_picture_of_the_first_column_or_of_the_one_
     assert (first[22:, 256:] != second[22:, 256:]).any()
     with pytest.raises(ValueError, match="'age' is no column that can be explained"):
         live.picture(crop, "age")
+    with pytest.raises(ValueError, match="has no column that can be explained"):
+        LiveExplainer(replace(random_bundle, manifest=random_bundle.manifest.model_copy(update={"columns": []})))

@@ -136,14 +136,26 @@ def test_a_disk_without_room_is_named_with_the_remedy(network, corpus, folder, m
 
 
 def test_of_two_at_work_on_a_cache_one_waits_for_the_other(network, corpus, folder):
-    made = []
+    made = [CachedFeatures(plain(network, corpus), 1, "key", quiet)]
     other = threading.Thread(target=lambda: made.append(CachedFeatures(plain(network, corpus), 1, "key", quiet)))
-    with alone(folder / ".lock", "a test"):
+    with alone(folder / f".{made[0].folder.name}.lock", "a test"):
         other.start()
         other.join(0.3)
-        assert other.is_alive() and not caches(folder)
+        assert other.is_alive() and len(made) == 1
+        CachedFeatures(plain(network, corpus), 1, "another key", quiet)  # which waits for neither
     other.join(60)
-    assert not other.is_alive() and made[0].folder.name in caches(folder)
+    assert not other.is_alive() and made[1].folder == made[0].folder
+
+
+def test_a_cache_that_is_being_filled_is_not_removed_for_room(network, corpus, folder, monkeypatch):
+    frozen = plain(network, corpus, [])
+    made = [CachedFeatures(frozen, 1, key, quiet) for key in "ab"]
+    for age, cache in zip((30, 10), made, strict=True):
+        os.utime(cache.folder / "filled", (1e9 - age, 1e9 - age))
+    monkeypatch.setattr("face_mtl_ros.training.features.LIMIT_BYTES", int(2.5 * made[0].bytes))
+    with alone(folder / f".{made[0].folder.name}.lock", "a test"):
+        newest = CachedFeatures(frozen, 1, "c", quiet)
+    assert caches(folder) == sorted(cache.folder.name for cache in (made[0], newest))
 
 
 def test_a_column_learns_the_same_from_kept_features_as_from_fresh_ones(network, corpus):

@@ -8,7 +8,7 @@ import torch
 from face_mtl_ros.networks.column import Column
 from face_mtl_ros.networks.encoder import Encoder
 from face_mtl_ros.networks.presets import PRESETS
-from face_mtl_ros.training.graphed import Beside, graphed
+from face_mtl_ros.training.graphed import SideStream, graphed
 from face_mtl_ros.training.pretraining import MultitaskLoss
 
 COMPACT = PRESETS["compact"]
@@ -35,10 +35,10 @@ def batch_on(device, seed):
 def test_without_a_gpu_it_is_the_module_itself():
     module = loss_on("cpu")
     assert graphed(module, batch_on("cpu", 0)) is module
-    beside = Beside(torch.device("cpu"))
-    with beside():
+    side = SideStream(torch.device("cpu"))
+    with side():
         made = [torch.ones(2)]
-    assert beside.joined(made) is made
+    assert side.join(made) is made
 
 
 @needs_gpu

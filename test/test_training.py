@@ -14,6 +14,7 @@ from tiny_world import draw_pictures, listen_to_ctrl_c, press_ctrl_c, quiet  # n
 from face_mtl_ros.datasets.augmentation import Augmentation, plain  # noqa: E402
 from face_mtl_ros.datasets.dataset import UNLABELLED, Dataset, DatasetError  # noqa: E402
 from face_mtl_ros.datasets.registry import read_dataset  # noqa: E402
+from face_mtl_ros.training import loop  # noqa: E402
 from face_mtl_ros.training.checkpoint import CheckpointError  # noqa: E402
 from face_mtl_ros.training.corpus import Corpus  # noqa: E402
 from face_mtl_ros.training.loop import TrainingError, fit  # noqa: E402
@@ -94,6 +95,55 @@ def test_ctrl_c_ends_the_step_and_keeps_a_checkpoint_that_goes_the_same_way(file
     fit(resumed, resumed.loss, 50, RECIPE, file, lines.append)
     assert any("resuming at step 21 of 50" in line for line in lines)
     assert torch.equal(resumed.layer.weight, whole[0].layer.weight)
+
+
+def test_ctrl_c_in_the_last_validation_is_not_lost(file):
+    listen_to_ctrl_c()
+    model, epochs = Line(), []
+
+    def validate():
+        epochs.append(1)
+        if len(epochs) == RECIPE.epochs:
+            press_ctrl_c()
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, model.loss, 50, RECIPE, file, quiet, validate=validate)
+    assert file.exists()
+
+
+@pytest.fixture
+def one_behind(monkeypatch):
+    """Losses are read one step late, as on a GPU."""
+    begin = loop._Run.__init__
+
+    def init(self, *arguments):
+        begin(self, *arguments)
+        self._behind = 1
+
+    monkeypatch.setattr(loop._Run, "__init__", init)
+
+
+def test_losses_read_a_step_late_change_nothing(one_behind, whole, file, often):
+    killed, resumed = Line(), Line()
+    with pytest.raises(Killed):
+        fit(killed, after(20, die, killed.loss), 50, RECIPE, file, quiet)
+    history = fit(resumed, resumed.loss, 50, RECIPE, file, quiet)
+    assert torch.equal(resumed.layer.weight, whole[0].layer.weight) and history == whole[1]
+
+
+def test_a_nan_loss_read_a_step_late_is_that_of_its_own_step(one_behind, file):
+    model, seen = Line(), []
+
+    def loss_of(indices, done):
+        seen.append(set(indices.tolist()))
+        return model.loss(indices) * (float("nan") if len(seen) == 3 else 1)
+
+    names = [str(i) for i in range(50)]
+    with pytest.raises(TrainingError, match="the loss is nan at step 2;") as failed:
+        fit(model, loss_of, 50, Recipe(epochs=1, batch=5), file, quiet, names=names)
+    said = str(failed.value).partition("its samples: ")[2].partition(";")[0]
+    assert {int(name) for name in said.split(", ")} == seen[2] and not file.exists()
 
 
 def test_a_second_ctrl_c_does_not_wait(file):

@@ -117,7 +117,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.data} has no data for any cell of {args.table}")
     runs = runs_of(kept, range(args.seed, args.seed + args.runs))
     if args.dry_run:
-        _print_plan(args, setting, runs)
+        if distributed.rank() == 0:
+            _print_plan(args, setting, runs)
         return 1 if missing else 0
     distributed.of_first(lambda: check_folder(args.out, described(setting, found)))
     work_together(setting, runs, args.jobs, report)
@@ -153,7 +154,8 @@ def _setting(args: argparse.Namespace):
     from ..training.experiments.data import DATASETS
     from ..training.experiments.setting import Setting
 
-    args.threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
+    together = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes of torchrun on this machine
+    args.threads = args.threads or max(1, (os.cpu_count() or 1) // (args.jobs * together))
     given = {}
     for entry in args.use:
         task, equals, source = entry.partition("=")

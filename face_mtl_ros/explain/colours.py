@@ -7,6 +7,13 @@ STRONGEST = 99.5  # percentile of a map that is drawn as the strongest, so that 
 OPACITY = 0.5  # of a Grad-CAM over the crop
 
 
+def pictures(
+    crop: np.ndarray, guided_backprop: np.ndarray, grad_cam: np.ndarray, guided_grad_cam: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """A face and its maps, uint8 (h, w) and float (h, w) each, as four uint8 (h, w, 3) RGB: the rows of Figure 4."""
+    return grey(crop), signed(guided_backprop), heat(grad_cam, crop), signed(guided_grad_cam)
+
+
 def signed(values: np.ndarray) -> np.ndarray:
     """Grey where there is nothing, lighter for and darker against the class.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from .colours import grey, heat, signed
+from .colours import pictures
 from .maps import Maps
 
 DPI = 100
@@ -46,13 +46,9 @@ def draw_figure(panels: Sequence[Panel], title: str = "") -> bytes:
         len(ROWS), len(panels), squeeze=False, gridspec_kw={**margins, "wspace": 0.05, "hspace": 0.05}
     )
     for column, panel in enumerate(panels):
-        pictures = (
-            grey(panel.crop),
-            signed(panel.maps.guided_backprop[0]),
-            heat(panel.maps.grad_cam[0], panel.crop),
-            signed(panel.maps.guided_grad_cam[0]),
-        )
-        for row, picture in enumerate(pictures):
+        maps = panel.maps
+        shown = pictures(panel.crop, maps.guided_backprop[0], maps.grad_cam[0], maps.guided_grad_cam[0])
+        for row, picture in enumerate(shown):
             axes[row, column].imshow(picture, interpolation="nearest")
             axes[row, column].set(xticks=[], yticks=[])
         axes[0, column].set_title(panel.title, fontsize=9)

@@ -5,11 +5,13 @@ import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..vision.alignment import CROP_SIZE, normalize
-from .colours import grey, heat, signed
-from .maps import Explainer
+from ..vision.drawing import write_line
+from .colours import pictures
+from .maps import Explainer, explainable
 
 SCALE = 2  # of the crop's pixels on the picture
 BAR = 22  # pixels, for the words
+LETTER = 11  # pixels, the height of a capital
 
 
 class LiveExplainer:
@@ -20,10 +22,10 @@ class LiveExplainer:
     """
 
     def __init__(self, bundle: Bundle):
+        if not explainable(bundle):
+            raise ValueError(f"{bundle.version} has no column that can be explained")
         self.bundle = bundle
         self._explainer = Explainer(bundle)
-        if not self._explainer.tasks:
-            raise ValueError(f"{bundle.version} has no column that can be explained")
 
     def picture(self, crop: np.ndarray, task: str = "") -> np.ndarray:
         """Side by side the crop, guided backpropagation, Grad-CAM and guided Grad-CAM for the most probable class.
@@ -43,20 +45,15 @@ class LiveExplainer:
         probabilities = self._explainer.probabilities(inputs, task)[0]
         target = int(probabilities.argmax())
         maps = self._explainer.explain(inputs, task, target)
-        pictures = [
-            grey(crop),
-            signed(maps.guided_backprop[0]),
-            heat(maps.grad_cam[0], crop),
-            signed(maps.guided_grad_cam[0]),
-        ]
+        shown = pictures(crop, maps.guided_backprop[0], maps.grad_cam[0], maps.guided_grad_cam[0])
         said = f"{task}: {column.labels[target]} {probabilities[target]:.0%}"
         words = (said, "guided backpropagation", "Grad-CAM", "guided Grad-CAM")
-        panels = [_titled(picture, text) for picture, text in zip(pictures, words, strict=True)]
+        panels = [_titled(picture, text) for picture, text in zip(shown, words, strict=True)]
         return np.ascontiguousarray(np.hstack(panels)[..., ::-1])
 
 
 def _titled(picture: np.ndarray, text: str) -> np.ndarray:
     side = SCALE * CROP_SIZE
     bar = np.zeros((BAR, side, 3), np.uint8)
-    cv2.putText(bar, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    write_line(bar, text, 4, 4, LETTER)
     return np.vstack([bar, cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)])

@@ -62,8 +62,8 @@ class Explainer:
 
     @property
     def tasks(self) -> list[str]:
-        """The columns that can be explained: those with classes that see nothing but the crop."""
-        return [c.task for c in self.bundle.manifest.columns if c.labels and c.descriptor is None]
+        """The columns that can be explained."""
+        return explainable(self.bundle)
 
     def column(self, task: str) -> ColumnRecord:
         """ValueError where there is no such column, or it cannot be explained."""
@@ -113,6 +113,11 @@ class Explainer:
             raise ValueError(f"layer '{layer}': '{task}' has no such layer; it has {', '.join([ENCODER, *known])}")
         part = self.network.encoder if layer == ENCODER else self.network.columns[layer]
         return [module for module in part.modules() if isinstance(module, GuidableLayer)][-1].relu
+
+
+def explainable(bundle: Bundle) -> list[str]:
+    """The columns that can be explained: those with classes that see nothing but the crop."""
+    return [column.task for column in bundle.manifest.columns if column.labels and column.descriptor is None]
 
 
 class _Judged(nn.Module):

@@ -1,5 +1,6 @@
 """The explanation topic: at a low rate, and only while somebody looks, where a column looks."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,16 +19,17 @@ if TYPE_CHECKING:  # it imports torch
 
 
 class Explanations:
-    """Pictures of the largest face, made one at a time in a thread; frames never wait for them.
+    """Pictures of the largest face, made one at a time in a thread of their own while frames go on.
 
-    The maps are gradients, which torch alone computes, whatever engine reads the faces: the first picture imports it.
+    The maps are gradients, which torch alone computes, whatever engine reads the faces: the first picture imports it,
+    and each takes the cores for a tenth of a second or so.
     """
 
     def __init__(self, node: Node, publisher: Publisher):
         self._node, self._publisher = node, publisher
         self._thread = Background(node, 1, "explain")
         self._busy = False
-        self._next = 0.0
+        self._begun = -math.inf  # when the last one was begun
         self._explainer: LiveExplainer | None = None
 
     def offer(self, bundle: Bundle, faces: Sequence[Face], header: Header, task: str, rate: float) -> None:
@@ -38,11 +40,15 @@ class Explanations:
             rate: pictures a second at most.
         """
         now = time.monotonic()
-        if self._busy or not faces or now < self._next or not self._publisher.get_subscription_count():
+        if self._busy or not faces or now - self._begun < 1 / rate or not self._publisher.get_subscription_count():
             return
-        self._busy, self._next = True, now + 1 / rate
+        self._busy, self._begun = True, now
         face = max(faces, key=lambda one: float(one.box[2] * one.box[3]))
         self._thread.begin(lambda: self._publish(bundle, face, header, task))
+
+    def forget(self) -> None:
+        """Let go of the model."""
+        self._explainer = None
 
     def close(self) -> None:
         """Begin no more; the process is about to end."""
@@ -52,16 +58,17 @@ class Explanations:
         try:
             from ..explain.live import LiveExplainer
 
-            if self._explainer is None or self._explainer.bundle is not bundle:
-                self._explainer = LiveExplainer(bundle)
-            self._publisher.publish(array_to_image(self._explainer.picture(face.crop, task), header))
+            explainer = self._explainer
+            if explainer is None or explainer.bundle is not bundle:
+                explainer = self._explainer = LiveExplainer(bundle)
+            self._publisher.publish(array_to_image(explainer.picture(face.crop, task), header))
         except ImportError as error:
             self._node.get_logger().error(
-                f"explanations need {error.name}, which is not installed: pip install 'face_mtl_ros[train]'",
+                f"explanations need torch and captum ({error}): pip install 'face_mtl_ros[train]'",
                 throttle_duration_sec=60.0,
             )
         except ValueError as error:
-            self._node.get_logger().warning(f"explain_task: {error}", throttle_duration_sec=10.0)
+            self._node.get_logger().warning(f"no explanation: {error}", throttle_duration_sec=10.0)
         except Exception as error:
             if self._node.context.ok():  # else the process is ending, and nothing can be published any more
                 self._node.get_logger().error(f"explanation failed: {error!r}", throttle_duration_sec=10.0)

@@ -116,6 +116,7 @@ class PerceptionNode(ManagedNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._analyzer = None
+        self._explanations.forget()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -127,6 +128,7 @@ class PerceptionNode(ManagedNode):
         """Back to unconfigured, from where a corrected parameter can configure; the default would end the node."""
         self._stop()
         self._analyzer = None
+        self._explanations.forget()
         return TransitionCallbackReturn.SUCCESS
 
     def close(self) -> None:

@@ -135,9 +135,10 @@ def train_column(
         "frozen": plan.key or "",
         "begin": sorted(plan.begin),
         "retrain_encoder": plan.retrain_encoder,
-        "adapters": plan.adapters,
         "descriptor": plan.descriptor,
     }
+    if plan.adapters != "layers":  # else checkpoints from before there were others go on
+        identity["adapters"] = plan.adapters
     history = fit(
         trained,
         loss_of,

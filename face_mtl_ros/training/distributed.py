@@ -10,6 +10,8 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
+from .device import best_device
+
 PATIENCE = timedelta(days=1)  # one process may compute what is kept on disk, or evaluate, while the others wait
 T = TypeVar("T")
 
@@ -17,6 +19,8 @@ T = TypeVar("T")
 def start() -> None:
     """Join the processes that torchrun started (its environment variables say so); without them do nothing."""
     if "WORLD_SIZE" in os.environ and int(os.environ["WORLD_SIZE"]) > 1 and not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(best_device())  # else each process's streams would be those of the first GPU
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, timeout=PATIENCE)
 
@@ -32,21 +36,32 @@ def world() -> int:
 
 
 def share(indices: np.ndarray) -> np.ndarray:
-    """This process's part of a batch.
+    """This process's part of a batch, one piece of it, as mixed as the whole is where that is mixed.
 
     Raises:
         ValueError: the batch cannot be shared evenly.
     """
     if len(indices) % world():
         raise ValueError(f"batch: {len(indices)} samples cannot be shared evenly by {world()} processes")
-    return indices[rank() :: world()]
+    return np.split(indices, world())[rank()]
 
 
 def of_first(make: Callable[[], T]) -> T:
-    """What the first process makes of it, for all: the others may be on machines that lack its files."""
-    made: list = [make() if rank() == 0 else None]
-    if world() > 1:
-        dist.broadcast_object_list(made, 0)
+    """What the first process makes of it, or the exception that it raises, for all.
+
+    The others may be on machines that lack its files; and one that went on alone would wait for them for ever.
+    """
+    if world() == 1:
+        return make()
+    made: list = [None, None]
+    if rank() == 0:
+        try:
+            made[0] = make()
+        except Exception as error:
+            made[1] = error
+    dist.broadcast_object_list(made, 0)
+    if made[1] is not None:
+        raise made[1]
     return made[0]
 
 

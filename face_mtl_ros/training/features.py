@@ -6,13 +6,15 @@ and each source column nearly as much again.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..file_lock import alone
+from ..file_lock import alone, claimed
 from ..networks.progressive import ProgressiveNetwork
 from ..paths import cache_dir
 from .chunks import encode
@@ -72,7 +74,7 @@ class CachedFeatures:
         described = json.dumps([key, frozen.corpus.key, frozen.sources, views, frozen.views.name, self._sizes])
         self.folder = cache_dir() / "features" / hashlib.sha256(described.encode()).hexdigest()[:20]
         # Several processes may share a training, or a search.
-        with alone(cache_dir() / "features" / f".{self.folder.name}.lock", "keeping features"):
+        with alone(_lock_of(self.folder), "keeping features"):
             self._fill(report)
 
     @property
@@ -103,6 +105,8 @@ class CachedFeatures:
                 _make_room(self.bytes)
                 self.folder.mkdir(parents=True, exist_ok=True)
                 np.lib.format.open_memmap(file, "w+", np.float16, (rows, sum(self._sizes))).flush()
+                with file.open("r+b") as whole:  # now, for a mapped file that a full disk cannot take ends the process
+                    os.posix_fallocate(whole.fileno(), 0, file.stat().st_size)
                 state.write_text("0")
         state.touch()  # used just now: the last to be removed when room is needed
         filled = int(state.read_text() or 0)  # empty where it was killed at this very file
@@ -123,8 +127,13 @@ class CachedFeatures:
         self._maps = np.load(file, mmap_mode="r")
 
 
+def _lock_of(folder: Path) -> Path:
+    """Held while a cache is filled."""
+    return folder.parent / f".{folder.name}.lock"
+
+
 def _make_room(needed: int) -> None:
-    """Remove the caches that were used longest ago until the new one fits the limit.
+    """Remove the caches that were used longest ago, but for those being filled, until the new one fits the limit.
 
     Raises:
         OSError: the disk has no room for it.
@@ -133,8 +142,14 @@ def _make_room(needed: int) -> None:
     root.mkdir(parents=True, exist_ok=True)
     caches = sorted(root.glob("*/filled"), key=lambda state: state.stat().st_mtime)
     sizes = {state: sum(file.stat().st_size for file in state.parent.iterdir()) for state in caches}
-    while caches and sum(sizes[state] for state in caches) + needed > LIMIT_BYTES:
-        shutil.rmtree(caches.pop(0).parent)
+    total = sum(sizes.values())
+    for state in caches:
+        if total + needed <= LIMIT_BYTES:
+            break
+        with claimed(_lock_of(state.parent)) as mine:
+            if mine:
+                shutil.rmtree(state.parent)
+                total -= sizes[state]
     free = shutil.disk_usage(root).free
     if free < needed * 1.05:
         raise OSError(

@@ -31,8 +31,8 @@ def graphed(module: nn.Module, examples: Sequence[torch.Tensor]) -> nn.Module:
     return module
 
 
-class Beside:
-    """A context whose work a GPU does beside that of the current stream, until `joined` has the latter wait for it."""
+class SideStream:
+    """A context whose work a GPU does beside that of the current stream, until `join` has the latter wait for it."""
 
     def __init__(self, device: torch.device):
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -42,7 +42,7 @@ class Beside:
     def __call__(self) -> Any:
         return torch.cuda.stream(self._stream) if self._stream else nullcontext()
 
-    def joined(self, made: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    def join(self, made: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """The tensors, made within the context, for use on the current stream."""
         if self._stream:
             current = torch.cuda.current_stream()

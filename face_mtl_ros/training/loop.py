@@ -102,14 +102,16 @@ def fit(
             torch.manual_seed((recipe.seed * 1_000_003 + run.step) * distributed.world() + distributed.rank())
             losses += run.advance(loss_of(indices, done), done, [names[i] for i in indices] if names else [])
             now, done = time.monotonic(), run.progress()
-            epoch_ended, stopped = run.epoch_ended(), interrupted()
+            epoch_ended = run.epoch_ended()
+            if epoch_ended:
+                losses += run.settle()
+                _end_epoch(run, validate, report, log)
+            stopped = interrupted()
             reporting = now - reported > REPORT_EVERY_S or done >= 1
             waited = CHECKPOINT_AFTER_EPOCH_S if epoch_ended else CHECKPOINT_EVERY_S
             saving = now - saved > waited or done >= 1 or stopped
-            if epoch_ended or reporting or saving:
+            if reporting or saving:
                 losses += run.settle()
-            if epoch_ended:
-                _end_epoch(run, validate, report, log)
             if reporting:
                 mean, rate = float(np.mean(losses)), (run.step - since) * recipe.batch / (now - reported)
                 report(_progress_line(run, mean, rate, done))

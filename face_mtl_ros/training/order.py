@@ -26,9 +26,9 @@ def mixed_indices(step: int, parts: Sequence[int], batch: int, seed: int) -> np.
         return batch_indices(step, parts[0], batch, seed)
     owners, indices = layout(tuple(parts), batch), np.empty(batch, int)
     firsts = np.cumsum([0, *parts])
-    for part, samples in enumerate(parts):
+    for part in np.unique(owners):
         places = owners == part
-        own = batch_indices(step, samples, int(places.sum()), seed + 1_000_003 * part)
+        own = batch_indices(step, parts[part], int(places.sum()), seed + 1_000_003 * int(part))
         indices[places] = firsts[part] + own
     return indices
 
@@ -37,16 +37,16 @@ def mixed_indices(step: int, parts: Sequence[int], batch: int, seed: int) -> np.
 def layout(parts: tuple[int, ...], batch: int) -> np.ndarray:
     """Of which part the sample at each place of every batch is, int (batch,).
 
-    Each part has places in proportion to its size, at least one, spread evenly over the batch, so that a piece of a
-    batch is mixed as the whole is.
+    Each part has places in proportion to its size, at least one unless it is empty, spread evenly over the batch, so
+    that a piece of a batch is mixed as the whole is.
 
     Raises:
         ValueError: the batch has fewer places than there are parts.
     """
-    if batch < len(parts):
-        raise ValueError(f"batch: at least {len(parts)} is expected, one of each dataset, got {batch}")
+    if batch < np.count_nonzero(parts):
+        raise ValueError(f"batch: at least {np.count_nonzero(parts)} is expected, one of each dataset, got {batch}")
     wanted = np.array(parts) * batch / sum(parts)
-    given = np.maximum(1, np.floor(wanted).astype(int))
+    given = np.maximum(np.sign(parts), np.floor(wanted).astype(int))
     while missing := batch - given.sum():
         # The part that has too few, or too many, by most; none loses its last place.
         need = (wanted - given) * np.sign(missing)

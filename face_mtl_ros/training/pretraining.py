@@ -17,7 +17,7 @@ from .chunks import encode
 from .corpus import EMBEDDING, Corpus
 from .device import best_autocast, best_device
 from .distillation import distillation_loss
-from .graphed import Beside, graphed
+from .graphed import SideStream, graphed
 from .loop import History, fit
 from .order import layout, mixed_indices
 from .recipe import Recipe
@@ -56,16 +56,17 @@ def pretrain_multitask(
     device = best_device()
     module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     module.train()
-    views, beside = Views(recipe.augment, preset.shrink), Beside(device)
+    views = Views(recipe.augment, preset.shrink)
     targets = {task: value.to(device) for task, value in corpus.targets.items()}
     places = _places(corpus, recipe.batch, device)
+    side = SideStream(device)  # which waits for all of the above
 
     def read(indices: np.ndarray) -> Sequence[torch.Tensor]:
-        with beside():
+        with side():
             crops = views(corpus.crops(indices)).to(memory_format=torch.channels_last)
             chosen = torch.from_numpy(indices).to(device)
             made = [crops, *(targets[task][chosen[places[task]]] for task in heads)]
-        return beside.joined(made)
+        return side.join(made)
 
     multitask = MultitaskLoss(encoder, heads, places)
     first = distributed.share(mixed_indices(0, corpus.parts, recipe.batch, recipe.seed))
@@ -122,12 +123,19 @@ class MultitaskLoss(nn.Module):
 
 
 def _places(corpus: Corpus, batch: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Of each task the places of a batch that hold samples of datasets which label it."""
-    owners = distributed.share(layout(tuple(corpus.parts), batch))
+    """Of each task the places of this process's share of a batch that hold samples of datasets which label it.
+
+    Raises:
+        ValueError: the share of a process has none, which would leave the batch statistics of its head as they began.
+    """
+    owners = layout(tuple(corpus.parts), batch)
     places = {}
     for task, targets in corpus.targets.items():
         labelled = [part.any() for part in (targets != 0).split(corpus.parts)]
-        places[task] = torch.from_numpy(np.flatnonzero(np.array(labelled)[owners])).to(device)
+        labels = np.array(labelled)[owners]
+        if not np.all([share.any() for share in np.array_split(labels, distributed.world())]):
+            raise ValueError(f"batch: of {batch} samples each process needs one of '{task}': take larger batches")
+        places[task] = torch.from_numpy(np.flatnonzero(distributed.share(labels))).to(device)
     return places
 
 

@@ -111,6 +111,18 @@ def colour_of(face_id: str) -> tuple[int, int, int]:
     return PALETTE[zlib.crc32(face_id.encode()) % len(PALETTE)]
 
 
+def write_line(canvas: np.ndarray, text: str, x: int, y: int, letter: int) -> None:
+    """Write on uint8 (h, w, 3), in place: white, from the left and upper end, cut short with dots at the right edge.
+
+    Args:
+        letter: height of a capital, in pixels.
+    """
+    line = _fit(text, letter, canvas.shape[1] - x)
+    if line is not None:
+        height, width = line.shape
+        _blend(canvas[y : y + height, x : x + width], TEXT_COLOUR, line[: canvas.shape[0] - y])
+
+
 class _Panel:
     """The text beside a face: as many lines as fit into the image, each as long as fits."""
 

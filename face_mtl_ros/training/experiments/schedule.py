@@ -1,17 +1,16 @@
 """Who trains which run: each process takes the next one that nobody else is at, on this machine or on another."""
 
-import fcntl
 import multiprocessing
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 
+from ...file_lock import claimed
 from .. import distributed
 from ..loop import TrainingError
 from .cells import Run
@@ -53,7 +52,7 @@ def work(setting: Setting, runs: Sequence[Run], report: Report) -> None:
 def _take(setting: Setting, run: Run, left: int, failed: set[Run], report: Report) -> bool:
     """Train the run unless it is done or another process is at it; whether there was something to do."""
     first = distributed.rank() == 0
-    with _claimed(setting.out / "locks" / f"{run.name}.lock") if first else nullcontext(False) as mine:
+    with claimed(setting.out / "locks" / f"{run.name}.lock") if first else nullcontext(False) as mine:
         if not distributed.of_first(lambda: mine and not setting.is_done(run)):
             return False
         report(f"{run.name}: begins, {left} runs are not done")
@@ -107,16 +106,3 @@ def _worker(setting: Setting, runs: list[Run], parent: int) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-@contextmanager
-def _claimed(file: Path) -> Iterator[bool]:
-    """Whether the lock is this process's for the time being; one that was killed holds none."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

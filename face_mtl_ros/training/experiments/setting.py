@@ -15,6 +15,7 @@ from .cells import Run
 from .data import TaskData, read_task, with_few
 
 CONFIGURATION = "experiment.json"
+UNSAID = {"adapters": "layers", "column_width": None}  # of folders from before there were these options
 MOST_PASSES = 5  # times as many epochs where labels are few, so that their steps are fewer by less
 
 
@@ -109,7 +110,7 @@ def check_folder(out: Path, description: Mapping[str, Any]) -> None:
         ValueError: the folder holds another experiment, or what is no experiment.
         OSError: it cannot be written.
     """
-    older = read_folder(out) if (out / CONFIGURATION).exists() else {}
+    older = {**UNSAID, **read_folder(out)} if (out / CONFIGURATION).exists() else {}
     if not older and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is no folder of an experiment and not empty: pass another --out")
     for name, there, here in _compared(older, description):
