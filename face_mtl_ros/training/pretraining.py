@@ -133,7 +133,7 @@ def _places(corpus: Corpus, batch: int, device: torch.device) -> dict[str, torch
     for task, targets in corpus.targets.items():
         labelled = [part.any() for part in (targets != 0).split(corpus.parts)]
         labels = np.array(labelled)[owners]
-        if not np.all([share.any() for share in np.array_split(labels, distributed.world())]):
+        if labels.any() and not all(share.any() for share in np.array_split(labels, distributed.world())):
             raise ValueError(f"batch: of {batch} samples each process needs one of '{task}': take larger batches")
         places[task] = torch.from_numpy(np.flatnonzero(distributed.share(labels))).to(device)
     return places
