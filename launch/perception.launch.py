@@ -22,7 +22,7 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of the nodes and their topics."),
     "camera_source": ("", "A picture, folder, video, device or demo, published raw on image_topic; empty: none."),
     "camera_rate": ("", "Frames a second of camera_source; 0: the source's own. Default: 30."),
-    "autostart": ("", "Whether the perception node configures and activates itself: true (default) or false."),
+    "autostart": ("", "Whether the nodes configure and activate themselves: true (default) or false."),
     "params_file": ("", "YAML file of parameters; empty for the package's config/perception.yaml."),
 }
 

@@ -114,5 +114,7 @@ def _wait(executor: Executor, is_there: Callable[[], bool], future: Future) -> A
     while not future.done():
         executor.spin_once(timeout_sec=0.5)
         if not future.done() and not is_there():
-            raise ClientError("the trainer node ended before it answered: start it again, and see its log")
+            raise ClientError(
+                "the trainer node ended before it answered: start it again, and see its log; a training goes on then"
+            )
     return future.result()

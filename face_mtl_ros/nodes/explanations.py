@@ -56,6 +56,8 @@ class Explanations:
 
     def _publish(self, bundle: Bundle, face: Face, header: Header, task: str) -> None:
         try:
+            if self._explainer is None:
+                self._node.get_logger().info("explanations: loading torch and the model, which takes seconds")
             from ..explain.live import LiveExplainer
 
             explainer = self._explainer

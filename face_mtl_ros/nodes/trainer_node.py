@@ -175,6 +175,8 @@ class TrainerNode(ManagedNode):
         for job in trainer.jobs():
             if not job.ended:
                 self.get_logger().info(f"job {job.job_id} of '{job.task}' goes on")
+            elif job.job_id in trainer.given_up:
+                self.get_logger().warning(f"job {job.job_id} of '{job.task}' failed: {job.message}")
         jobs = JobServices(trainer, lambda: self._settings)
         return _Desk(
             perception,

@@ -65,6 +65,9 @@ class OnsiteTrainer:
         nice: by how much the worker yields to other processes, 0 to 19.
         worker: the command that trains; the job's folder is appended.
 
+    Attributes:
+        given_up: the jobs, by id, that the trainer before left unfinished and this one did not go on with.
+
     Raises:
         OnsiteError: another process trains under the same FACE_MTL_HOME, or its folder cannot be written.
     """
@@ -78,6 +81,7 @@ class OnsiteTrainer:
         self._lock = threading.RLock()
         self._running: _Running | None = None
         self._held = _hold(self._book.root)
+        self.given_up: list[str] = []
         self._resume()
 
     def start(self, request: TrainRequest) -> JobStatus:
@@ -132,6 +136,10 @@ class OnsiteTrainer:
         if running:
             _end(running.process)
             running.over.wait(2 * PATIENCE_S)
+            if running.job.state == "training":  # an orderly end is no failed attempt
+                running.job.attempts -= 1
+                with contextlib.suppress(OSError):  # a full disk: it counts, then
+                    self._book.save(running.job)
         self._held.close()
 
     def _order(self, request: TrainRequest) -> Order:
@@ -166,6 +174,7 @@ class OnsiteTrainer:
             for job in unfinished:
                 if why := self._why_not_resumed(job, unfinished[0]):
                     self._book.end(job, "failed", why)
+                    self.given_up.append(job.job_id)
                 else:
                     self._begin(job)
 
@@ -174,7 +183,7 @@ class OnsiteTrainer:
         if job is not newest:
             return "the trainer was ended, and another job was begun after this one"
         if job.attempts >= ATTEMPTS:
-            return f"the trainer was ended {ATTEMPTS} times during this job: train again"
+            return f"the trainer was killed {ATTEMPTS} times during this job: train again"
         if job.state != "installing" and job.order.base != self._site.bundle().root:
             return "another model came into use while the trainer was ended: train again"
         return ""

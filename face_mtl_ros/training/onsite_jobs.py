@@ -115,7 +115,7 @@ class JobRecord(_Record):
     finished_at: float = 0.0
     spent_s: float = Field(default=0.0, description="run time of earlier attempts, interruptions not counted")
     duration_s: float = Field(default=0.0, description="from the request to the end")
-    attempts: int = 0
+    attempts: int = Field(default=0, description="those that a kill of the trainer cut short, and the one at work")
     progress: Progress = Field(default_factory=Progress, description="the last one, once the job has ended")
     model_version: str = ""
 
