@@ -58,6 +58,15 @@ class Stream(Node):
         while time.monotonic() < end:
             rclpy.spin_once(self, timeout_sec=0.05)
 
+    def settle(self) -> None:
+        """Wait for the first message, and until the node runs evenly."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not self.messages:
+            if time.monotonic() > deadline:
+                raise SystemExit("the perception node sent no message; see its log above")
+            self.spin_for(0.1)
+        self.spin_for(SETTLE_S)
+
     def gaps(self, since: float) -> np.ndarray:
         """Milliseconds between messages, from the last one before a moment on."""
         times = np.array([moment for moment, _ in self.messages])
@@ -104,12 +113,7 @@ def main() -> None:
         rclpy.init()
         stream = Stream(args.faces)
         with node_process("perception_node", {"model": models[0], "detector": "haar", "engine": args.engine}):
-            deadline = time.monotonic() + TIMEOUT_S
-            while not stream.messages:
-                if time.monotonic() > deadline:
-                    raise SystemExit("measure_swap: the perception node sent no message; see its log above")
-                stream.spin_for(0.1)
-            stream.spin_for(SETTLE_S)
+            stream.settle()
             since = time.monotonic()
             stream.spin_for(QUIET_S)
             quiet = stream.gaps(since)

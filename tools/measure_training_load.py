@@ -27,7 +27,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import rclpy
-from measure_swap import AFTER_S, SETTLE_S, TIMEOUT_S, Stream
+from measure_swap import AFTER_S, TIMEOUT_S, Stream
 
 from face_mtl_ros.datasets.crops import load_crops
 from face_mtl_ros.datasets.registry import read_dataset
@@ -128,12 +128,7 @@ def main() -> None:
         rclpy.init()
         stream = Stream(1)
         with node_process("perception_node"), node_process("trainer_node"):
-            deadline = time.monotonic() + TIMEOUT_S
-            while not stream.messages:
-                if time.monotonic() > deadline:
-                    raise SystemExit("measure_training_load: the perception node sent no message; see its log above")
-                stream.spin_for(0.1)
-            stream.spin_for(SETTLE_S)
+            stream.settle()
             rows = []
             for i in range(args.rounds):
                 rows.append(measure(stream, None if i else samples, args.seed + i))
