@@ -7,6 +7,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
+from .answers import answer_patiently
+
 
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
     """Make a node, start it where it has an `autostart`, and spin it until SIGINT, SIGTERM or rclpy.shutdown."""
@@ -20,6 +22,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)  # before rclpy.init, whose own handler then calls it
+    answer_patiently()
     node = None
     try:
         rclpy.init(args=args)

@@ -115,13 +115,19 @@ class Database:
     def _reading_uri(self) -> str:
         if not self.file.exists():
             return "file::memory:"
-        wal = Path(f"{self.file}-wal")
-        unwritten = not wal.exists() or not wal.stat().st_size
+        unwritten = self._is_unwritten()
         full = unwritten and shutil.disk_usage(self.file.parent).free < SHM_BYTES
         if os.access(self.file.parent, os.W_OK) and os.access(self.file, os.W_OK) and not full:
             return f"{self.file.absolute().as_uri()}?mode=rw"
         # Readers too write to the -shm beside a file in WAL mode, unless it is said that nobody writes at all.
         return f"{self.file.absolute().as_uri()}?mode=ro" + ("&immutable=1" if unwritten else "")
+
+    def _is_unwritten(self) -> bool:
+        """Whether all that was written is in the file itself. The last who closes it takes the -wal away, at any moment."""
+        try:
+            return not os.stat(f"{self.file}-wal").st_size
+        except FileNotFoundError:
+            return True
 
     def _writing_uri(self) -> str:
         try:
