@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="needs ROS 2: source it, or bash tools/setup.sh run and source tools/env.sh")
+rclpy = pytest.importorskip(
+    "rclpy", reason="needs ROS 2: source it, or bash tools/setup.sh run and source tools/env.sh"
+)
 
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402

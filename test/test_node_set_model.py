@@ -3,6 +3,7 @@
 import signal
 import threading
 
+import numpy as np
 import pytest
 
 test_nodes = pytest.importorskip("test_nodes", reason="needs ROS 2 and the messages")
@@ -11,6 +12,8 @@ from face_mtl_ros.bundle.versions import ModelVersions  # noqa: E402
 from face_mtl_ros.nodes.interfaces import GetModel, SetModel  # noqa: E402
 from face_mtl_ros.nodes.processes import node_process  # noqa: E402
 from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
+from face_mtl_ros.samples.sample import Picture  # noqa: E402
+from face_mtl_ros.samples.store import SampleStore  # noqa: E402
 
 pytestmark = pytest.mark.ros
 watcher, worker_domain = test_nodes.watcher, test_nodes.worker_domain
@@ -84,6 +87,19 @@ def test_messages_come_from_the_old_version_until_the_new_one_and_faces_stay(wat
         assert ids(watcher.faces[:first_new]) & ids(watcher.faces[first_new:])
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=test_nodes.TIMEOUT_S)
+
+
+def test_get_model_tells_what_to_call_people_aloud(watcher, models, home):
+    one, _ = models
+    called = lambda: [list(task.display_names) for task in running(watcher).tasks]  # noqa: E731
+    with node_process("perception_node", {"model": one.root, "detector": "haar"}):
+        watcher.ready()
+        assert called() == [["good", "bad"]]
+        noise = np.random.default_rng(0).integers(0, 255, (128, 128), np.uint8)
+        SampleStore().add("mood", "bad", [Picture(noise)], display_name="in a bad mood")
+        assert called() == [["good", "in a bad mood"]]
+        SampleStore().file.write_bytes(b"no store")
+        assert called() == [["good", "bad"]]
 
 
 def ids(messages):

@@ -1,6 +1,6 @@
 """Between ROS messages and the arrays and classes of the rest of the package."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from geometry_msgs.msg import Point32
@@ -8,7 +8,6 @@ from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from ..analyzer import Attribute, Face
-from ..bundle.bundle import Bundle
 from ..bundle.manifest import ColumnRecord
 from ..vision.encodings import decode_compressed, encode_bgr
 from ..vision.quality import assess, laplacian_variance
@@ -52,11 +51,6 @@ def faces_to_message(
 def crops_to_message(faces: Sequence[Face], header: Header, version: str) -> FaceCropArray:
     """All faces of an image to the message of ~/crops, in the same order as in that of /face_attributes."""
     return FaceCropArray(header=header, faces=[_crop(face, header) for face in faces], model_version=version)
-
-
-def tasks_of(bundle: Bundle) -> list[TaskInfo]:
-    """What a bundle's columns are, for ~/get_model."""
-    return [_task(column) for column in bundle.manifest.columns]
 
 
 def stamp_seconds(header: Header) -> float:
@@ -105,12 +99,17 @@ def _attribute(attribute: Attribute) -> FaceAttribute:
     )
 
 
-def _task(column: ColumnRecord) -> TaskInfo:
+def task_info(column: ColumnRecord, display_names: Mapping[tuple[str, str], str]) -> TaskInfo:
+    """What a column tells.
+
+    Args:
+        display_names: what to call a label aloud, by task and label; one that is not there is called as it is.
+    """
     return TaskInfo(
         task=column.task,
         kind=column.kind,
         labels=column.labels,
-        display_names=column.labels,
+        display_names=[display_names.get((column.task, label), label) for label in column.labels],
         values=column.values or [],
         sources=column.sources,
         version=column.file.sha256[:12],

@@ -1,8 +1,5 @@
 """The trainer's services that work on the model: list and remove columns, and go back."""
 
-from contextlib import suppress
-
-from ..samples.errors import SampleStoreError
 from ..samples.store import SampleStore
 from ..site_model import SiteModel
 from .interfaces import ListColumns, RemoveColumn, Rollback
@@ -24,9 +21,7 @@ class ModelServices:
 
     def list_columns(self, request: ListColumns.Request, response: ListColumns.Response) -> None:
         bundle = self._site.bundle()
-        names = {}
-        with suppress(SampleStoreError):  # a store that cannot be read: the columns are there without it
-            names = {(count.task, count.label): count.display_name for count in self._store.counts()}
+        names = self._store.display_names()
         response.model_version = bundle.version
         response.columns = [column_info(column, bundle.manifest, names) for column in bundle.manifest.columns]
         response.versions = self._site.kept()

@@ -19,6 +19,7 @@ from ..bundle.locate import VERSIONS, model_name
 from ..paths import models_dir
 from ..runtime.engine import EngineError
 from ..runtime.predictor import Predictor
+from ..samples.store import SampleStore
 from ..stream import FrameWorker, StreamClock, StreamStatistics
 from ..vision.detectors import DetectorError
 from ..vision.drawing import draw
@@ -31,7 +32,7 @@ from .conversions import (
     faces_to_message,
     image_to_array,
     stamp_seconds,
-    tasks_of,
+    task_info,
 )
 from .explanations import Explanations
 from .interfaces import FaceAttributesArray, FaceCropArray, GetModel, SetModel
@@ -234,7 +235,8 @@ class PerceptionNode(ManagedNode):
         response.device = predictor.engine.device
         response.precision = predictor.engine.precision
         response.detector = self._analyzer.detector.name
-        response.tasks = tasks_of(predictor.bundle)
+        names = SampleStore().display_names()  # of this machine's samples, in which the trainer keeps them
+        response.tasks = [task_info(column, names) for column in predictor.bundle.manifest.columns]
         return response
 
     async def _on_set_model(self, request: SetModel.Request, response: SetModel.Response) -> SetModel.Response:

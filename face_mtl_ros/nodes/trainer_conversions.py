@@ -14,7 +14,8 @@ from ..site_model import find_column, is_on_site, trained_at, validation_accurac
 from ..training import onsite_jobs
 from ..vision.alignment import CROP_SIZE
 from ..vision.encodings import ImageError, decode
-from .interfaces import ColumnInfo, FaceCropArray, JobStatus, LabelCount, SampleInfo, TaskInfo, Train
+from .conversions import task_info
+from .interfaces import ColumnInfo, FaceCropArray, JobStatus, LabelCount, SampleInfo, Train
 
 MAX_TIME_S = 2**31 - 1  # of builtin_interfaces/Time
 
@@ -142,18 +143,10 @@ def column_info(column: ColumnRecord, manifest: Manifest, display_names: Mapping
     """A column of a model with what is known of its training.
 
     Args:
-        display_names: what to call a label aloud, by task and label; one that is not there is called as it is.
+        display_names: as of task_info.
     """
     return ColumnInfo(
-        info=TaskInfo(
-            task=column.task,
-            kind=column.kind,
-            labels=column.labels,
-            display_names=[display_names.get((column.task, label), label) for label in column.labels],
-            values=column.values or [],
-            sources=column.sources,
-            version=column.file.sha256[:12],
-        ),
+        info=task_info(column, display_names),
         built_in=not is_on_site(column),
         sha256=column.file.sha256,
         trained_at=to_time(trained_at(column)),

@@ -150,6 +150,13 @@ class SampleStore:
         with self._database.reading() as db:
             return [LabelCount(*row) for row in db.execute(query, values)]
 
+    def display_names(self) -> dict[tuple[str, str], str]:
+        """What to call the labels aloud, by task and label; none where the store cannot be read, for models do without."""
+        try:
+            return {(count.task, count.label): count.display_name for count in self.counts()}
+        except SampleStoreError:
+            return {}
+
     def crop(self, sample_id: int) -> np.ndarray:
         """The picture of a sample as it was stored, uint8 (160, 160) or (128, 128).
 
