@@ -51,4 +51,4 @@ def answer_patiently() -> None:
             "see whether the client's QoS fits the service's"
         )
 
-    Service.send_response = send
+    Service.send_response = send  # type: ignore[method-assign, assignment]

@@ -123,8 +123,8 @@ class Database:
         return f"{self.file.absolute().as_uri()}?mode=ro" + ("&immutable=1" if unwritten else "")
 
     def _is_unwritten(self) -> bool:
-        """Whether all that was written is in the file itself. The last who closes it takes the -wal away, at any moment."""
-        try:
+        """Whether all that was written is in the file itself."""
+        try:  # whoever closes it last takes the -wal away, at any moment
             return not os.stat(f"{self.file}-wal").st_size
         except FileNotFoundError:
             return True

@@ -151,7 +151,7 @@ class SampleStore:
             return [LabelCount(*row) for row in db.execute(query, values)]
 
     def display_names(self) -> dict[tuple[str, str], str]:
-        """What to call the labels aloud, by task and label; none where the store cannot be read, for models do without."""
+        """What to call the labels aloud, by task and label; none where the store cannot be read: models do without."""
         try:
             return {(count.task, count.label): count.display_name for count in self.counts()}
         except SampleStoreError:
