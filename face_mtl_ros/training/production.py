@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from ..bundle.bundle import PROTOTYPES, Bundle, Tensors, load_bundle, with_column, write_manifest
 from ..bundle.files import BundleError, describe_tensors, write_atomically, write_tensors
-from ..bundle.manifest import ColumnRecord, EncoderRecord
+from ..bundle.manifest import ColumnRecord, EncoderRecord, Provenance
 from ..bundle.network import build_network, to_numpy
 from ..datasets.dataset import Dataset, check_classes
 from ..datasets.labels import AGE_VALUES, AGES
@@ -30,6 +30,7 @@ from .provenance import checkpoint_file, provenance
 from .recipe import Recipe
 from .scoring import column_logits, embedding_scores, predict_column
 from .teacher import teacher_descriptors
+from .whitening import whiten_descriptor
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _train(
         descriptor=spec.sha256 if spec else "",
     )
     column, history = train_column(network, plan, recipe, checkpoint, report, log)
-    made_by = provenance(order.datasets, recipe, history, command)
+    made_by = provenance(order.datasets, recipe, history, command, _begun_from(bundle.root, order.begin))
     if order.retrain_encoder:
         encoder = to_numpy(network.encoder)
         record = EncoderRecord(file=describe_tensors("encoder.safetensors", encoder), provenance=made_by)
@@ -198,6 +199,8 @@ def _train(
     if distributed.rank():
         return _Made(bundle, column_record, weights)
     predictor = _predictor(bundle, column_record, weights, foreign)
+    if embedding:
+        weights = whiten_descriptor(predictor, order.datasets, weights)
     if order.validation and not embedding:
         pairs = [column_logits(predictor, task, dataset) for dataset in order.validation]
         logits, truth = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
@@ -304,6 +307,13 @@ def _read_begin(file: Path | None) -> dict[str, torch.Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"begin: {file} is no safetensors file that can be read: {error}") from error
+
+
+def _begun_from(root: Path, begin: Path | None) -> Provenance | None:
+    """The record of the bundle's column whose file was begun with, as the bundle lies on disk."""
+    columns = load_bundle(root).manifest.columns if begin else []
+    records = {(root / column.file.path).resolve(): column.provenance for column in columns}
+    return records.get(begin.resolve()) if begin else None
 
 
 def _copy_files(bundle: Bundle, root: Path, output: Path) -> None:
