@@ -90,7 +90,7 @@ def test_size_of_the_whole():
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
-@pytest.mark.parametrize("sized", [(7, 0), (7, 1), (7, 3), (7, 0, 5), (7, 2, 128)])
+@pytest.mark.parametrize("sized", [(7, 0), (7, 1), (7, 3), (7, 0, 5), (7, 2, 128), (7, 0, 0, True), (7, 2, 5, True)])
 def test_shapes_without_torch_are_those_of_the_modules(preset, sized):
     encoder = {name: tuple(value.shape) for name, value in Encoder(preset).state_dict().items()}
     column = Column(preset, *sized)

@@ -184,6 +184,7 @@ class ColumnRecord(_Strict):
     temperature: float = Field(default=1.0, gt=0)
     open_set: OpenSet | None = None
     descriptor: DescriptorRecord | None = Field(default=None, description="foreign descriptor that it draws on")
+    skip: bool = Field(default=False, description="its hidden layer reads the encoder's map over a skip connection")
     file: FileRecord
     provenance: Provenance
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -214,9 +215,11 @@ class ColumnRecord(_Strict):
         return self.dimensions or len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Outputs, number of sources, and dimensions of the foreign descriptor (0: none), as networks.shapes asks."""
-        return self.outputs, len(self.sources), self.descriptor.dimensions if self.descriptor else 0
+    def shape(self) -> tuple[int, int, int, bool]:
+        """Outputs, number of sources, dimensions of the foreign descriptor (0: none) and whether it has a skip
+        connection, as networks.shapes asks."""
+        described = self.descriptor.dimensions if self.descriptor else 0
+        return self.outputs, len(self.sources), described, self.skip
 
 
 class EncoderRecord(_Strict):

@@ -12,7 +12,7 @@ def build_network(bundle: Bundle) -> ProgressiveNetwork:
     network = ProgressiveNetwork(bundle.preset)
     network.encoder.load_state_dict(to_torch(bundle.encoder))
     for column in bundle.manifest.columns:
-        network.add_column(column.task, column.outputs, column.sources, column.shape[2])
+        network.add_column(column.task, column.outputs, column.sources, column.shape[2], skip=column.skip)
         weights = {name: tensor for name, tensor in bundle.columns[column.task].items() if name != PROTOTYPES}
         network.columns[column.task].load_state_dict(to_torch(weights))
     return network.requires_grad_(False).eval()

@@ -23,6 +23,11 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--descriptor", default="", metavar="NAME", help="an installed foreign face descriptor to draw on as well"
     )
+    parser.add_argument(
+        "--skip",
+        action=argparse.BooleanOptionalAction,
+        help="a skip connection from the encoder's map to the hidden layer (default: with the recipe best)",
+    )
     parser.add_argument("--kind", choices=["classification", "identity"], help="default identity for that task")
     parser.add_argument(
         "--strangers", action="append", default=[], metavar="NAME=ROOT", help="people that an identity shall not know"
@@ -84,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
         retrain_encoder=args.retrain_encoder,
         replace=args.replace,
         seeds=args.seeds,
+        skip=args.recipe == "best" if args.skip is None else args.skip,
     )
     bundle = make_column(args.model, order, recipe_of(args), command_line(), report, logger_of(args))
     report(f"column '{args.task}' added to {bundle.root}, version {bundle.version}")

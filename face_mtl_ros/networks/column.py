@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from .layers import ConvLayer
 from .presets import Preset
-from .topology import adapter_channels, classifier_map_size, column_layers
+from .topology import adapter_channels, classifier_map_size, column_layers, skip_map_size
 
 
 class Adapter(nn.Module):
@@ -67,15 +68,20 @@ class Column(nn.Module):
     equation is one convolution over [h, a]. Layer 1 has no adapter: what lies before it, the encoder's map, is the
     same for all columns.
 
+    Beyond the paper, the hidden layer may read that map too, over a skip connection: 24 convolutions forget what tells
+    people apart, and some of what tells emotions apart.
+
     Args:
         preset: widths and normalisation.
         outputs: number of labels, or an embedding's dimensions.
         sources: number of source columns.
         descriptor: dimensions of the foreign face descriptor that the classifier reads as well; 0 for none.
+        skip: have the hidden layer read the encoder's map as well, averaged to 4 x 4 places.
     """
 
-    def __init__(self, preset: Preset, outputs: int, sources: int = 0, descriptor: int = 0):
+    def __init__(self, preset: Preset, outputs: int, sources: int = 0, descriptor: int = 0, skip: bool = False):
         super().__init__()
+        self.skip_size = skip_map_size(preset) if skip else 0
         self.source_count = sources
         self.descriptor_dimensions = descriptor
         plans = column_layers(preset)
@@ -93,7 +99,8 @@ class Column(nn.Module):
         self.layers = nn.ModuleList(
             ConvLayer(plan, preset, extra(plan.inputs) if i else 0) for i, plan in enumerate(plans)
         )
-        self.hidden = nn.Linear((last + extra(last)) * features, preset.hidden_units)
+        skipped = plans[0].inputs * self.skip_size**2
+        self.hidden = nn.Linear((last + extra(last)) * features + skipped, preset.hidden_units)
         self.dropout = nn.Dropout(preset.dropout)
         self.foreign = DescriptorAdapter(descriptor, preset.hidden_units) if descriptor else None
         described = preset.hidden_units if descriptor else 0
@@ -135,8 +142,13 @@ class Column(nn.Module):
         for i, layer in enumerate(self.layers):
             x = layer(self._with_lateral(x, i, sources))
             activations.append(x)
-        x = self._with_lateral(x, len(self.layers), sources)
-        x = torch.relu(self.hidden(x.flatten(1)))
+        # What the column's own layers say, the skip connection, and what is lateral, in this order.
+        inputs = [x.flatten(1)]
+        if self.skip_size:
+            inputs.append(F.adaptive_avg_pool2d(encoded, self.skip_size).flatten(1))
+        if sources:
+            inputs.append(self._lateral(len(self.layers), sources).flatten(1))
+        x = torch.relu(self.hidden(torch.cat(inputs, dim=1)))
         activations.append(x[:, :, None, None])
         return activations
 
@@ -144,4 +156,7 @@ class Column(nn.Module):
         """The input of a layer: its own column's x, and the adapter over the sources' activations before it."""
         if not sources or layer == 0:
             return x
-        return torch.cat([x, self.adapters[layer - 1]([activations[layer - 1] for activations in sources])], dim=1)
+        return torch.cat([x, self._lateral(layer, sources)], dim=1)
+
+    def _lateral(self, layer: int, sources: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+        return self.adapters[layer - 1]([activations[layer - 1] for activations in sources])

@@ -8,7 +8,7 @@ from .shapes import column_shapes, encoder_shapes
 from .topology import Conv, column_layers, encoder_layers
 
 # A column: (outputs, number of sources), or with a foreign descriptor (outputs, sources, its dimensions).
-Sized = tuple[int, int] | tuple[int, int, int]
+Sized = tuple[int, int] | tuple[int, int, int] | tuple[int, int, int, bool]
 
 
 def parameters(preset: Preset, columns: Sequence[Sized]) -> int:

@@ -35,6 +35,7 @@ class ProgressiveNetwork(nn.Module):
         sources: Sequence[str] = (),
         descriptor: int = 0,
         preset: Preset | None = None,
+        skip: bool = False,
     ) -> Column:
         """Freeze what there is and add a column that may be trained.
 
@@ -44,6 +45,7 @@ class ProgressiveNetwork(nn.Module):
             sources: earlier columns that it draws on.
             descriptor: dimensions of the foreign face descriptor that it draws on; 0 for none.
             preset: the network's with another normalisation, for the time of training.
+            skip: give it a skip connection from the encoder's map.
 
         Raises:
             ValueError: the name is malformed or taken, a source is unknown or named twice, too few outputs.
@@ -60,7 +62,7 @@ class ProgressiveNetwork(nn.Module):
         if len(set(sources)) != len(sources):
             raise ValueError(f"task '{task}' names a source twice: {list(sources)}")
         self.requires_grad_(False)
-        column = Column(preset or self.preset, outputs, len(sources), descriptor)
+        column = Column(preset or self.preset, outputs, len(sources), descriptor, skip)
         self.columns[task] = column
         self.sources[task] = tuple(sources)
         return column

@@ -4,7 +4,7 @@ A bundle is checked against them before anything runs, and the ONNX graph is bui
 """
 
 from .presets import Preset
-from .topology import Conv, adapter_channels, classifier_map_size, column_layers, encoder_layers
+from .topology import Conv, adapter_channels, classifier_map_size, column_layers, encoder_layers, skip_map_size
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -17,7 +17,7 @@ def encoder_shapes(preset: Preset) -> Shapes:
     return shapes
 
 
-def column_shapes(preset: Preset, classes: int, sources: int, descriptor: int = 0) -> Shapes:
+def column_shapes(preset: Preset, classes: int, sources: int, descriptor: int = 0, skip: bool = False) -> Shapes:
     """Name to shape, the state_dict of networks.column.Column."""
     plans = column_layers(preset)
     shapes: Shapes = {}
@@ -34,7 +34,8 @@ def column_shapes(preset: Preset, classes: int, sources: int, descriptor: int = 
     for i, plan in enumerate(plans):
         shapes |= _conv_layer(f"layers.{i}", plan, preset, extra(plan.inputs) if i else 0)
     last, hidden = plans[-1].outputs, preset.hidden_units
-    shapes["hidden.weight"] = (hidden, (last + extra(last)) * classifier_map_size(preset) ** 2)
+    skipped = plans[0].inputs * skip_map_size(preset) ** 2 if skip else 0
+    shapes["hidden.weight"] = (hidden, (last + extra(last)) * classifier_map_size(preset) ** 2 + skipped)
     shapes["hidden.bias"] = (hidden,)
     if descriptor:
         shapes["foreign.scale"] = (1,)

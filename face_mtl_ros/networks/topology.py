@@ -61,6 +61,11 @@ def classifier_map_size(preset: Preset) -> int:
     return MAP_SIZE // preset.shrink // 4
 
 
+def skip_map_size(preset: Preset) -> int:
+    """Pixels to which the encoder's map is averaged for a column's skip connection, at most 4."""
+    return min(4, MAP_SIZE // preset.shrink)
+
+
 def adapter_channels(channels: int, preset: Preset) -> int:
     """To how many channels an adapter reduces what it reads beside a layer input of `channels` channels."""
     return max(1, channels // preset.adapter_reduction)

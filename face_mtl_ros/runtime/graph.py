@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..bundle.bundle import Bundle, Tensors
 from ..networks.presets import LEAST_CONTRAST, Preset
-from ..networks.topology import INPUT_SIZE, Conv, column_layers, encoder_layers
+from ..networks.topology import INPUT_SIZE, Conv, column_layers, encoder_layers, skip_map_size
 from .engine import EMBEDDING, INPUT, descriptor_input
 
 OPSET = 17  # what TensorRT 8.6, ONNX Runtime and OpenVINO all read
@@ -54,12 +54,16 @@ def _build(bundle: Bundle) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         encoded = graph.conv_layer(f"encoder/layers.{i}", encoded, plan, bundle.encoder, f"layers.{i}", bundle.preset)
     pooled = graph.add("GlobalAveragePool", "encoder/pooled", [encoded])
     graph.add("Flatten", EMBEDDING, [pooled], axis=1)
+    skipped = _skip(graph, encoded, bundle) if any(column.skip for column in bundle.manifest.columns) else ""
     activations: dict[str, list[str]] = {}
     for column in bundle.manifest.columns:
         sources = [activations[source] for source in column.sources]
         weights = bundle.columns[column.task]
         described = descriptor_input(column.descriptor.name) if column.descriptor else None
-        activations[column.task] = _column(graph, column.task, encoded, sources, described, weights, bundle.preset)
+        skip = skipped if column.skip else ""
+        activations[column.task] = _column(
+            graph, column.task, encoded, skip, sources, described, weights, bundle.preset
+        )
     inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", 1, INPUT_SIZE, INPUT_SIZE])]
     inputs += [
         helper.make_tensor_value_info(descriptor_input(name), TensorProto.FLOAT, ["batch", record.dimensions])
@@ -77,10 +81,18 @@ def _build(bundle: Bundle) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     return model, graph.constants
 
 
+def _skip(graph: "_Graph", encoded: str, bundle: Bundle) -> str:
+    """The encoder's map as the skip connections bring it, the same for all columns."""
+    size = encoder_layers(bundle.preset)[-1].size // skip_map_size(bundle.preset)
+    averaged = graph.add("AveragePool", "encoder/averaged", [encoded], kernel_shape=[size] * 2, strides=[size] * 2)
+    return graph.add("Flatten", "encoder/skip", [averaged], axis=1)
+
+
 def _column(
     graph: "_Graph",
     task: str,
     encoded: str,
+    skip: str,
     sources: list[list[str]],
     described: str | None,
     weights: Tensors,
@@ -88,19 +100,26 @@ def _column(
 ) -> list[str]:
     """Add networks.column.Column's forward to the graph; returns the names of the activations of layers 1 to 25."""
 
+    def lateral(layer: int) -> str:
+        name = f"{task}/adapters.{layer - 1}"
+        return graph.adapter(name, [hidden[layer - 1] for hidden in sources], weights, f"adapters.{layer - 1}")
+
     def with_lateral(x: str, layer: int) -> str:
         if not sources or layer == 0:
             return x
-        name = f"{task}/adapters.{layer - 1}"
-        adapted = graph.adapter(name, [hidden[layer - 1] for hidden in sources], weights, f"adapters.{layer - 1}")
-        return graph.add("Concat", f"{name}/with_own", [x, adapted], axis=1)
+        return graph.add("Concat", f"{task}/adapters.{layer - 1}/with_own", [x, lateral(layer)], axis=1)
 
     x, activations = encoded, []
     plans = column_layers(preset)
     for i, plan in enumerate(plans):
         x = graph.conv_layer(f"{task}/layers.{i}", with_lateral(x, i), plan, weights, f"layers.{i}", preset)
         activations.append(x)
-    x = graph.add("Flatten", f"{task}/flatten", [with_lateral(x, len(plans))], axis=1)
+    x = graph.add("Flatten", f"{task}/flatten", [x], axis=1)
+    beside = [skip] if skip else []
+    if sources:
+        beside.append(graph.add("Flatten", f"{task}/lateral", [lateral(len(plans))], axis=1))
+    if beside:
+        x = graph.add("Concat", f"{task}/hidden/inputs", [x, *beside], axis=1)
     x = graph.add("Relu", f"{task}/hidden/relu", [graph.linear(f"{task}/hidden", x, weights, "hidden")])
     shape = graph.constant(f"{task}/hidden/shape", np.array([0, -1, 1, 1], np.int64))
     activations.append(graph.add("Reshape", f"{task}/hidden/map", [x, shape]))

@@ -1,6 +1,6 @@
 """A bundle with random weights of any preset, for benchmarks and tests that need no trained one."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,14 @@ def write_random_bundle(
     seed: int = 0,
     name: str = "random",
     descriptors: Mapping[str, DescriptorRecord] | None = None,
+    skips: Container[str] = (),
 ) -> Bundle:
     """Write and load a bundle.
 
     Args:
         columns: task to (labels, sources), in order.
         descriptors: task to the foreign descriptor that its column draws on, for those that draw on one.
+        skips: tasks whose column has a skip connection.
     """
     rng = np.random.default_rng(seed)
     made_by = Provenance(
@@ -37,11 +39,17 @@ def write_random_bundle(
     for task, (labels, sources) in columns.items():
         descriptor = (descriptors or {}).get(task)
         dimensions = descriptor.dimensions if descriptor else 0
-        tensors = _random(column_shapes(size, len(labels), len(sources), dimensions), rng)
+        tensors = _random(column_shapes(size, len(labels), len(sources), dimensions, task in skips), rng)
         file = write_tensors(root, f"columns/{task}.safetensors", tensors)
         records.append(
             ColumnRecord(
-                task=task, labels=labels, sources=sources, descriptor=descriptor, file=file, provenance=made_by
+                task=task,
+                labels=labels,
+                sources=sources,
+                descriptor=descriptor,
+                skip=task in skips,
+                file=file,
+                provenance=made_by,
             )
         )
     manifest = Manifest(

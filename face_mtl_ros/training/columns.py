@@ -43,6 +43,7 @@ class Plan:
             those that fit are taken.
         key: what identifies the frozen weights, for the cache of their results; None keeps none.
         descriptor: sha256 of the foreign descriptor by which the corpora are described, if they are.
+        skip: give the column a skip connection from the encoder's map.
     """
 
     task: str
@@ -54,6 +55,7 @@ class Plan:
     begin: dict[str, torch.Tensor] = field(default_factory=dict)
     key: str | None = None
     descriptor: str = ""
+    skip: bool = False
 
 
 def train_column(
@@ -79,7 +81,7 @@ def train_column(
     corpus, embedding = plan.corpus, plan.task == EMBEDDING
     built = network.preset if plan.begin else normalised(network.preset, recipe.normalize)
     column = network.add_column(
-        plan.task, corpus.targets[plan.task].shape[1], plan.sources, corpus.foreign_dimensions, built
+        plan.task, corpus.targets[plan.task].shape[1], plan.sources, corpus.foreign_dimensions, built, plan.skip
     )
     if embedding:
         column.dropout.p = 0.0  # as in the pre-training
@@ -139,6 +141,8 @@ def train_column(
     }
     if plan.adapters != "layers":  # else checkpoints from before there were others go on
         identity["adapters"] = plan.adapters
+    if plan.skip:
+        identity["skip"] = True
     history = fit(
         trained,
         loss_of,
@@ -158,10 +162,10 @@ def train_column(
 
 
 def begin_with(column: Column, weights: dict[str, torch.Tensor]) -> int:
-    """Take weights that the column has by name and, but for a convolution's lateral inputs, by shape.
+    """Take weights that the column has by name and, but for inputs that it has beside, by shape.
 
-    A column with sources has more input channels than a head without; its own ones come first, and the lateral ones
-    begin small, so that what was learned is not drowned at first.
+    A column with sources or a skip connection has more inputs than a head without; its own ones come first, and the
+    others begin small, so that what was learned is not drowned at first.
 
     Returns:
         How many were taken.

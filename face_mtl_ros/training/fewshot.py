@@ -180,7 +180,7 @@ def begin_as(bundle: Bundle, parent: str, sources: Sequence[str], classes: int, 
     if missing := [source for source in record.sources if source not in sources]:
         raise ValueError(f"'{parent}' draws on '{missing[0]}', which is not among the sources {list(sources)}")
     torch.manual_seed(0)
-    column = Column(bundle.preset, classes, len(sources), descriptor).eval()
+    column = Column(bundle.preset, classes, len(sources), descriptor, record.skip).eval()
     own, begun = column.state_dict(), to_torch(bundle.columns[parent])
     places = [list(sources).index(source) for source in record.sources]
     for name, value in own.items():
@@ -192,7 +192,7 @@ def begin_as(bundle: Bundle, parent: str, sources: Sequence[str], classes: int, 
             _widen(name, value, begun.get(name), places, len(sources))
         elif value.shape == begun[name].shape:
             value.copy_(begun[name])
-        else:  # what is lateral comes last, also in the hidden layer's maps laid out flat
+        else:  # what is lateral comes last
             value.zero_()[:, : begun[name].shape[1]] = begun[name]
     column.load_state_dict(own)
     return column.requires_grad_(False)

@@ -98,6 +98,7 @@ def _make_long(order: Order, work: Path, output: Path, progress: "_Reporter") ->
         output=output,
         replace=_has(order),
         descriptor=order.descriptor,
+        skip=order.recipe == "best",
     )
     if (output / MANIFEST).exists():
         raise OnsiteError(f"{output} is damaged: train again")

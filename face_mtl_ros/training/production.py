@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..bundle.bundle import PROTOTYPES, Bundle, Tensors, load_bundle, with_column, write_manifest
+from ..bundle.bundle import MANIFEST, PROTOTYPES, Bundle, Tensors, load_bundle, with_column, write_manifest
 from ..bundle.files import BundleError, describe_tensors, write_atomically, write_tensors
 from ..bundle.manifest import ColumnRecord, EncoderRecord, Provenance
 from ..bundle.network import build_network, to_numpy
@@ -51,6 +51,7 @@ class ColumnOrder:
         seeds: train so many times, from the recipe's seed on; the first is kept, and the manifest tells the mean and
             standard error of all.
         descriptor: name of an installed foreign descriptor that it draws on as well; see runtime.descriptor.
+        skip: give it a skip connection from the encoder's map.
     """
 
     task: str
@@ -65,6 +66,7 @@ class ColumnOrder:
     replace: bool = False
     seeds: int = 1
     descriptor: str = ""
+    skip: bool = False
 
     def __post_init__(self):
         if self.seeds < 1:
@@ -174,9 +176,10 @@ def _train(
         begin=begin,
         key=frozen_key(bundle, order.sources),
         descriptor=spec.sha256 if spec else "",
+        skip=order.skip,
     )
     column, history = train_column(network, plan, recipe, checkpoint, report, log)
-    made_by = provenance(order.datasets, recipe, history, command, _begun_from(bundle.root, order.begin))
+    made_by = provenance(order.datasets, recipe, history, command, _begun_from(order.begin))
     if order.retrain_encoder:
         encoder = to_numpy(network.encoder)
         record = EncoderRecord(file=describe_tensors("encoder.safetensors", encoder), provenance=made_by)
@@ -193,6 +196,7 @@ def _train(
         unit="years" if tuple(labels) == AGES else "",
         sources=list(order.sources),
         descriptor=spec.record() if spec else None,
+        skip=order.skip,
         file=describe_tensors(_path(task), weights),
         provenance=made_by,
     )
@@ -309,11 +313,14 @@ def _read_begin(file: Path | None) -> dict[str, torch.Tensor]:
         raise ValueError(f"begin: {file} is no safetensors file that can be read: {error}") from error
 
 
-def _begun_from(root: Path, begin: Path | None) -> Provenance | None:
-    """The record of the bundle's column whose file was begun with, as the bundle lies on disk."""
-    columns = load_bundle(root).manifest.columns if begin else []
-    records = {(root / column.file.path).resolve(): column.provenance for column in columns}
-    return records.get(begin.resolve()) if begin else None
+def _begun_from(begin: Path | None) -> Provenance | None:
+    """The record of the column whose file in a bundle was begun with; None for other files, such as heads."""
+    root = begin.resolve().parent.parent if begin else None
+    if begin is None or root is None or not (root / MANIFEST).is_file():
+        return None
+    path = begin.resolve().relative_to(root).as_posix()
+    columns = load_bundle(root).manifest.columns
+    return next((column.provenance for column in columns if column.file.path == path), None)
 
 
 def _copy_files(bundle: Bundle, root: Path, output: Path) -> None:
