@@ -1,7 +1,6 @@
 """Training columns: what learns, what stays frozen, and what the bundle gets."""
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +13,12 @@ pytest.importorskip("kornia", reason="augmentation needs kornia, which the train
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics, which the train extra installs")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
-from tiny_world import QUICK, TINY, draw_pictures, know_tiny, quiet, single_step  # noqa: E402
+from tiny_world import QUICK, TINY, draw_pictures, know_tiny, quiet, read_as, single_step  # noqa: E402
 
 import face_mtl_ros  # noqa: E402
 from face_mtl_ros.bundle.bundle import load_bundle  # noqa: E402
 from face_mtl_ros.bundle.files import BundleError  # noqa: E402
 from face_mtl_ros.bundle.network import build_network  # noqa: E402
-from face_mtl_ros.cli import main  # noqa: E402
 from face_mtl_ros.datasets.dataset import DatasetError  # noqa: E402
 from face_mtl_ros.datasets.registry import read_dataset  # noqa: E402
 from face_mtl_ros.networks.column import Column  # noqa: E402
@@ -190,11 +188,6 @@ def test_several_seeds_give_mean_and_standard_error_and_the_first_is_kept(bundle
     assert made.metrics["folder/val/nll/error"] == pytest.approx(abs(losses[0] - losses[1]) / 2)
 
 
-def read_as(dataset, task):
-    """The same pictures for another task."""
-    return replace(dataset, classes={task: dataset.classes["label"]}, labels={task: dataset.labels["label"]})
-
-
 def first_losses(train, **changes):
     """The mean loss of one step over all samples, with random weights that are always the same."""
     network = ProgressiveNetwork(TINY)
@@ -322,43 +315,6 @@ def test_a_column_whose_evaluation_is_killed_leaves_the_old_bundle_and_can_be_ma
     made = make_column(bundle.root, order, single_step(), "", lines.append)
     assert "resuming" in lines[0]
     assert made.manifest.column("label").metrics["folder/val/n"] == len(val)
-
-
-# Identity
-
-
-def test_an_identity_column_calls_strangers_unknown(tmp_path, pictures, capsys):
-    root = write_random_bundle(tmp_path / "bundle", "tiny", {}).root
-    # Among the strangers is somebody who is known, and not one of them.
-    strangers = draw_pictures(tmp_path / "strangers", ("noise", "stripes"))
-    sets = {split: read_dataset("folder", pictures, split, task="identity") for split in ("train", "val")}
-    others = read_dataset("folder", strangers, "all", task="identity")
-    order = ColumnOrder("identity", [sets["train"]], [sets["val"]], kind="identity", strangers=[others])
-    made = make_column(root, order, QUICK, "", quiet)
-    rule = made.manifest.column("identity").open_set
-    assert rule.method in ("energy", "probability") and rule.strangers_refused >= 0.95
-    known = [str(path) for path in sets["val"].paths]
-    assert main(["analyze", *known, str(strangers / "noise"), "--model", str(root), "--crops", "--json"]) == 0
-    said = [json.loads(line)["faces"][0]["attributes"][0]["label"] for line in capsys.readouterr().out.splitlines()]
-    # The rule's shares are what a robot will see, but for a picture at the threshold, which is scaled otherwise there.
-    kept = [label == path.parent.name for label, path in zip(said, sets["val"].paths, strict=False)]
-    assert abs(np.mean(kept) - rule.known_kept) <= 1 / len(known) + 1e-6
-    assert said[len(known) :].count("unknown") >= 27
-
-
-def test_people_may_be_a_task_of_any_name(bundle, tmp_path, train, val):
-    others = read_dataset("folder", draw_pictures(tmp_path / "strangers", ("noise", "disc")), "val", task="identity")
-    sets = [read_as(dataset, "guest") for dataset in (train, val)]
-    order = ColumnOrder("guest", sets[:1], sets[1:], kind="identity", strangers=[others])
-    made = make_column(bundle.root, order, single_step(), "", quiet)
-    assert made.manifest.column("guest").open_set.strangers_refused >= 0.95
-
-
-def test_strangers_who_are_all_known_are_refused(bundle, train, val):
-    sets = [read_as(dataset, "identity") for dataset in (train, val)]
-    order = ColumnOrder("identity", sets[:1], sets[1:], kind="identity", strangers=sets[1:])
-    with pytest.raises(DatasetError, match="folder has no stranger: the column knows everybody in its split 'val'"):
-        make_column(bundle.root, order, single_step(), "", quiet)
 
 
 # The embedding

@@ -163,6 +163,25 @@ def test_asking_for_some_tasks_runs_what_they_need():
     assert torch.equal(network(crops, ["age"])["age"], network(crops)["age"])
 
 
+@pytest.mark.parametrize("sources", [[], ["emotion"]])
+def test_a_skip_connection_brings_the_encoders_map_to_the_hidden_layer(sources):
+    network = small_network()
+    column = network.add_column("age", 8, sources, skip=True)
+    network.eval()
+    encoded = network.encoder(torch.randn(2, 1, 128, 128))
+    before = network.activations(encoded, ["age"])["age"]
+    own = before[-2].flatten(1).shape[1]
+    skipped = torch.nn.functional.avg_pool2d(encoded, encoded.shape[-1] // 4).flatten(1)
+    with torch.no_grad():
+        column.hidden.weight[:, own : own + skipped.shape[1]] += 0.01  # its place: after what is the column's own
+        after = network.activations(encoded, ["age"])["age"]
+        added = 0.01 * skipped.sum(1, keepdim=True)
+    for layer in range(24):
+        assert torch.equal(before[layer], after[layer]), layer
+    open_ones = before[-1][:, :, 0, 0] > 0
+    torch.testing.assert_close((after[-1] - before[-1])[:, :, 0, 0][open_ones], added.expand(2, 200)[open_ones])
+
+
 def test_a_column_may_draw_on_a_foreign_descriptor():
     network = small_network()
     network.add_column("identity", 5, ["emotion"], descriptor=16)

@@ -166,7 +166,11 @@ def test_the_long_recipes_take_it_too(store, bundle, seen, tmp_path, monkeypatch
     work = tmp_path / "work"
     work.mkdir()
     made = run_job(order_of(store, bundle.root, **PEOPLE, recipe="paper"), work, onsite_world.LongListener())
-    assert made.manifest.column("identity").descriptor == seen.record()
+    record = made.manifest.column("identity")
+    assert record.descriptor == seen.record()
+    # Each person in turn was a stranger to the others, by what tells people apart best.
+    assert record.open_set.method == "descriptor" and record.open_set.margin > 0
+    assert record.open_set.strangers_refused is not None and len(made.columns["identity"][PROTOTYPES]) == 2
     assert not list((store.file.parents[1] / "cache").rglob("*samples*"))  # what faces look like does not stay
 
 

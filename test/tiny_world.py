@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from face_mtl_ros.datasets.dataset import Dataset
 from face_mtl_ros.networks.presets import PRESETS
 from face_mtl_ros.training.recipe import Recipe
 
@@ -53,6 +54,11 @@ def _noise(_i: int, rng: np.random.Generator) -> np.ndarray:
 
 
 SHAPES = {"disc": _disc, "stripes": _stripes, "bars": _bars, "noise": _noise}
+
+
+def read_as(dataset: Dataset, task: str) -> Dataset:
+    """The same pictures for another task."""
+    return replace(dataset, classes={task: dataset.classes["label"]}, labels={task: dataset.labels["label"]})
 
 
 def quiet(_line: str) -> None:

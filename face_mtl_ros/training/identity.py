@@ -1,17 +1,20 @@
 """The rule by which a new identity column calls strangers unknown."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..bundle.manifest import ColumnRecord, OpenSet
-from ..datasets.dataset import Dataset, DatasetError
-from ..runtime.open_set import class_means, clear_nearness, energy, probability
+from ..datasets.dataset import UNLABELLED, Dataset, DatasetError
+from ..runtime.open_set import MARGIN, class_means, clear_nearness, energy, probability
 from ..runtime.predictor import Predictor
 from .corpus import IDENTITY
-from .open_set import Method, best_open_set
-from .scoring import dataset_outputs, people_and_embeddings
+from .descriptors import dataset_descriptors
+from .onsite_identity import nearness_as_stranger
+from .open_set import Method, best_open_set, threshold_between
+from .prototypes import contrast
+from .scoring import dataset_outputs
 
 
 def recognise_strangers(
@@ -23,50 +26,73 @@ def recognise_strangers(
 ) -> tuple[OpenSet, np.ndarray | None]:
     """Choose score and threshold on validation pictures of the column's people and on pictures of strangers.
 
-    Among the strangers, people whom the column knows are left out.
+    Among the strangers, people whom the column knows are left out. Without any, each person in turn is a stranger to
+    the others, as where a robot learns from its own samples.
 
     Returns:
-        The rule, and where it compares embeddings each person's mean embedding, float32 (people, d), of length 1, over
-        the training pictures.
+        The rule, and where it compares embeddings or foreign descriptors each person's mean, float32 (people, d), of
+        length 1, over the training pictures.
     """
-    training = [_as_people(dataset, record.task) for dataset in training]
-    strangers = [_others(_as_people(dataset, record.task), record.labels) for dataset in strangers]
-    known_logits, known_embeddings = _outputs(predictor, record, validation)
-    scores = _of_logits(known_logits, record)
-    stranger_scores = None
-    means = None
-    if predictor.bundle.manifest.embedding:
-        people, embeddings = _people(predictor, training)
-        index = np.array([record.labels.index(person) for person in people])
-        means = class_means(embeddings, index, len(record.labels)).astype(np.float32)
-        scores["embedding"] = clear_nearness(known_embeddings, means, known_logits.argmax(1))
-    if strangers:
-        logits, embeddings = _outputs(predictor, record, strangers)
-        stranger_scores = _of_logits(logits, record)
-        if means is not None:
-            stranger_scores["embedding"] = clear_nearness(embeddings, means, logits.argmax(1))
-    chosen = best_open_set(scores, stranger_scores)
-    return chosen, means if chosen.method == "embedding" else None
+    known = _faces(predictor, record, validation)
+    others = [_others(_as_people(dataset, record.task), record.labels) for dataset in strangers]
+    method: Method = "descriptor" if record.descriptor else "embedding"
+    means, margin = None, MARGIN
+    if record.descriptor or predictor.bundle.manifest.embedding:
+        taught = _faces(predictor, record, training)
+        means = class_means(taught.vectors, taught.people, len(record.labels)).astype(np.float32)
+        # What all faces have in common in a foreign descriptor brings all cosines closer together, and so the margin.
+        margin = MARGIN * contrast(means) if record.descriptor else MARGIN
+    scores = _scores(known, record, method, means, margin)
+    if others:
+        unknown = _faces(predictor, record, others)
+        rule = best_open_set(scores, _scores(unknown, record, method, means, margin))
+    elif means is None:
+        rule = best_open_set(scores)
+    else:
+        among_others = known.logits.copy()
+        among_others[np.arange(len(known.people)), known.people] = -np.inf
+        as_strangers = nearness_as_stranger(known.vectors, known.people, means, among_others, margin)
+        rule = threshold_between(scores[method], as_strangers, method)
+    if rule.method == "descriptor":
+        rule = rule.model_copy(update={"margin": margin})
+    return rule, means if rule.method == method else None
 
 
-def _of_logits(logits: np.ndarray, record: ColumnRecord) -> dict[Method, np.ndarray]:
-    """Rounded as the network's own numbers are: what differs by less differs by engine and tells nobody apart."""
+@dataclass(frozen=True)
+class _Faces:
+    """Logits, float32 (n, classes), who it is, int (n,), below 0 for others, and embeddings or foreign descriptors."""
+
+    logits: np.ndarray
+    people: np.ndarray
+    vectors: np.ndarray
+
+
+def _faces(predictor: Predictor, record: ColumnRecord, datasets: Sequence[Dataset]) -> _Faces:
+    """The pictures of datasets that say who is on them."""
+    place = {label: i for i, label in enumerate(record.labels)}
+    parts = []
+    for dataset in (_as_people(dataset, record.task) for dataset in datasets):
+        dataset = dataset.take(np.flatnonzero(dataset.labels[IDENTITY] != UNLABELLED))
+        logits, vectors = dataset_outputs(predictor, record.task, dataset)
+        if record.descriptor:
+            vectors = dataset_descriptors(dataset, predictor.descriptors[record.descriptor.name])
+        names = np.array(dataset.classes[IDENTITY])[dataset.labels[IDENTITY]]
+        parts.append((logits, np.array([place.get(name, -1) for name in names]), vectors))
+    return _Faces(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _scores(
+    faces: _Faces, record: ColumnRecord, method: Method, means: np.ndarray | None, margin: float
+) -> dict[Method, np.ndarray]:
+    """Of the logits, rounded as the network's own numbers are, for what differs by less tells nobody apart; and of
+    the vectors where there are means to compare them with."""
     scores: dict[Method, np.ndarray] = {
-        "energy": energy(logits, record.temperature),
-        "probability": probability(logits, record.temperature),
+        "energy": energy(faces.logits, record.temperature).astype(np.float32),
+        "probability": probability(faces.logits, record.temperature).astype(np.float32),
     }
-    return {method: found.astype(np.float32) for method, found in scores.items()}
-
-
-def _outputs(predictor: Predictor, record: ColumnRecord, datasets: Sequence[Dataset]) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, float32 (n, classes), and embeddings, float32 (n, d), of all pictures."""
-    parts = [dataset_outputs(predictor, record.task, dataset) for dataset in datasets]
-    return np.concatenate([logits for logits, _ in parts]), np.concatenate([embeddings for _, embeddings in parts])
-
-
-def _people(predictor: Predictor, datasets: Sequence[Dataset]) -> tuple[np.ndarray, np.ndarray]:
-    parts = [people_and_embeddings(predictor, dataset) for dataset in datasets]
-    return np.concatenate([people for people, _ in parts]), np.concatenate([found for _, found in parts])
+    if means is not None:
+        scores[method] = clear_nearness(faces.vectors, means, faces.logits.argmax(1), margin)
+    return scores
 
 
 def _as_people(dataset: Dataset, task: str) -> Dataset:

@@ -168,7 +168,7 @@ def _evaluated(
     }
     recipe = FastRecipe(RECIPE, order.seed, views, made.parent, made.epochs)
     history = History(epochs=float(made.epochs))
-    begun_from = bundle.manifest.column(made.parent).provenance
+    parent = bundle.manifest.column(made.parent)
     command = f"{COMMAND} requested_by={order.requested_by}" if order.requested_by else COMMAND
     record = ColumnRecord(
         task=order.task,
@@ -179,8 +179,9 @@ def _evaluated(
         temperature=temperature,
         open_set=rule,
         descriptor=samples.descriptor,
+        skip=parent.skip,
         file=describe_tensors(f"columns/{order.task}.safetensors", weights),
-        provenance=provenance([_as_dataset(order)], recipe, history, command, begun_from),
+        provenance=provenance([_as_dataset(order)], recipe, history, command, parent.provenance),
         metrics=metrics,
     )
     return record, weights

@@ -40,7 +40,7 @@ def recognise_each_other(
         # What all faces have in common in a foreign descriptor brings all cosines closer together, and so the margin.
         margin = MARGIN if described is None else MARGIN * contrast(means)
         scores = _nearness_of_held_back(vectors, labels, folds, named, held_back.shape[1], margin)
-        strangers = _nearness_as_stranger(vectors, labels, among_others, margin)
+        strangers = nearness_as_stranger(vectors, labels, means, among_others, margin)
         rule = threshold_between(scores, strangers, "embedding" if described is None else "descriptor")
         if described is not None:
             rule = rule.model_copy(update={"margin": margin})
@@ -59,12 +59,17 @@ def _nearness_of_held_back(
     return scores
 
 
-def _nearness_as_stranger(
-    embeddings: np.ndarray, labels: np.ndarray, among_others: np.ndarray, margin: float
+def nearness_as_stranger(
+    embeddings: np.ndarray, labels: np.ndarray, means: np.ndarray, among_others: np.ndarray, margin: float
 ) -> np.ndarray:
-    """float64 (n,): each sample's score if its person were not known."""
+    """Each sample's score if its person were not known, float64 (n,).
+
+    Args:
+        embeddings: float (n, d) of length 1; labels: int (n,); means: float (classes, d).
+        among_others: float (n, classes), the logits, of which each sample's own is -inf.
+        margin: as of runtime.open_set.clear_nearness.
+    """
     scores = np.empty(len(labels))
-    means = class_means(embeddings, labels, among_others.shape[1])
     for person in range(among_others.shape[1]):
         rows, others = labels == person, np.arange(among_others.shape[1]) != person
         named = among_others[rows][:, others].argmax(1)
