@@ -242,10 +242,13 @@ def test_bench_prints_one_object(capsys):
         "compact",
         "--engine",
         "openvino",
+        "--precision",
+        "fp32",
         "--batch",
         "1",
         "--seconds",
         "0.01",
+        "--no-pictures",
         "--no-pipeline",
         "--no-peers",
     ]

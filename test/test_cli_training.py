@@ -174,7 +174,7 @@ def test_pretrain_and_train_end_to_end(call, pictures, tmp_path):
     status, _, err = call("train", "--model", "m", *words, *BRIEF, "--tensorboard", "logs")
     assert status == 0 and "column 'shape' added to m" in err and "% done" in err
     record = load_bundle(tmp_path / "m").manifest.column("shape")
-    assert record.labels == ["disc", "stripes"] and record.provenance.recipe["epochs"] == 0.1
+    assert record.labels == ["disc", "stripes"] and record.provenance.recipe["epochs"] == 0.1 and record.skip
     assert record.provenance.command == (
         "face-mtl train --model m --config config/training/shapes.yaml --data-root data --begin shape.safetensors "
         "--epochs 0.1 --batch 8 --no-augment --tensorboard logs"
@@ -183,6 +183,8 @@ def test_pretrain_and_train_end_to_end(call, pictures, tmp_path):
     assert list((tmp_path / "logs").glob("events.*"))
     status, _, err = call("train", "--model", "m", *words, *BRIEF)
     assert status == 1 and err == "face-mtl train: task 'shape' has a column already: pass --replace to train it anew\n"
+    status, _, err = call("train", "--model", "m", *words, *BRIEF, "--replace", "--no-skip")
+    assert status == 0 and not load_bundle(tmp_path / "m").manifest.column("shape").skip
 
 
 def test_an_interrupted_training_says_how_to_go_on_and_does(call, pictures, model, monkeypatch):

@@ -51,6 +51,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--seconds", type=float, help="for each measurement; default: 3")
     parser.add_argument("--threads", type=int, default=0, help="of each engine; default: its own choice")
     parser.add_argument("--no-peers", action="store_true", help="leave other projects' networks out")
+    parser.add_argument("--no-pictures", action="store_true", help="leave whole pictures, without ROS, out")
     parser.add_argument("--no-pipeline", action="store_true", help="leave the ROS pipeline out")
     parser.set_defaults(run=run)
 
@@ -60,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
         from . import bench_plot  # noqa: F401  # where matplotlib is missing, say so before the work
     args.seconds = args.seconds or (0.5 if args.quick else 3.0)
     args.preset = args.preset or (["compact"] if args.quick else list(PRESETS))
-    result: dict = {"machine": machine()}
+    result: dict = {"machine": machine(args.seconds)}
     _say("{cpu}, {threads} threads, {gemm_gflops}".format(**result["machine"]))
     result["inference"] = [*inference(args, result["machine"]["gemm_gflops"])]
     result["peers"] = [] if args.no_peers else [*_peers(args)]
-    result["pictures"] = [*pictures(args.seconds)]
+    result["pictures"] = [] if args.no_pictures else [*pictures(args.seconds)]
     result["pipeline"] = [] if args.no_pipeline or args.quick else _pipeline()
     if args.report:
         from .bench_report import write_report
@@ -193,9 +194,10 @@ def _pipeline() -> list[dict]:
     return [json.loads(line) for line in measured.stdout.splitlines()]
 
 
-def machine() -> dict:
+def machine(seconds: float) -> dict:
     """The processor, how many threads it gives us, and the rate of its matrix product by precision, GFLOP/s."""
-    return {"cpu": _cpu_name(), "threads": len(os.sched_getaffinity(0)), "gemm_gflops": gemm_gflops()}
+    rates = gemm_gflops(min(seconds, 1.0))
+    return {"cpu": _cpu_name(), "threads": len(os.sched_getaffinity(0)), "gemm_gflops": rates}
 
 
 def _cpu_name() -> str:
@@ -207,7 +209,7 @@ def _cpu_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def gemm_gflops() -> dict[str, float]:
+def gemm_gflops(seconds: float) -> dict[str, float]:
     """What the machine could reach: matrix products in each precision that the CPU has instructions for.
 
     "fp32", "bf16" and "int8": 2048 x 2048 by OpenVINO; "torch fp32" and "torch bf16": 4096 x 4096 by torch, where it is
@@ -237,12 +239,12 @@ def gemm_gflops() -> dict[str, float]:
         model = ov.Model([ops.matmul(*factors, False, False)], [left])
         request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint}).create_infer_request()
         values = np.ones((GEMM_SIZE, GEMM_SIZE), np.float32)
-        times = measured_times(partial(request.infer, [values], share_inputs=True), 1.0)
+        times = measured_times(partial(request.infer, [values], share_inputs=True), seconds)
         found[precision] = _rate(GEMM_SIZE, times)
-    return {**found, **_torch_gemm(["fp32", *(["bf16"] if "bf16" in found else [])])}
+    return {**found, **_torch_gemm(["fp32", *(["bf16"] if "bf16" in found else [])], seconds)}
 
 
-def _torch_gemm(precisions: Sequence[str]) -> dict[str, float]:
+def _torch_gemm(precisions: Sequence[str], seconds: float) -> dict[str, float]:
     try:
         import torch
     except ModuleNotFoundError:
@@ -253,7 +255,7 @@ def _torch_gemm(precisions: Sequence[str]) -> dict[str, float]:
     for precision in precisions:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         left, right = (torch.randn(TORCH_GEMM_SIZE, TORCH_GEMM_SIZE).to(dtype) for _ in range(2))
-        found[f"torch {precision}"] = _rate(TORCH_GEMM_SIZE, measured_times(partial(torch.mm, left, right), 1.0))
+        found[f"torch {precision}"] = _rate(TORCH_GEMM_SIZE, measured_times(partial(torch.mm, left, right), seconds))
     return found
 
 
