@@ -23,7 +23,9 @@ from face_mtl_ros.training.production import frozen_key
 from face_mtl_ros.training.recipe import PAPER, Recipe
 
 BEST = Recipe()
-# What one more step changes; the last one begins with the convolutions that the pre-training had for the task.
+SKIP = "skip connection"
+# What one more step changes; from SKIP on the column has one, and the last step begins with the convolutions that the
+# pre-training had for the task.
 STEPS: dict[str, dict] = {
     "paper": {},
     "soft labels": {"soft_labels": True},
@@ -34,6 +36,7 @@ STEPS: dict[str, dict] = {
     "average of the weights": {"average": BEST.average},
     "label smoothing": {"smoothing": BEST.smoothing},
     "random views": {"augment": True},
+    SKIP: {},
     "begun from the pre-training's column": {},
 }
 
@@ -59,8 +62,8 @@ def main() -> None:
             recipe = replace(recipe, **changes, epochs=args.epochs, batch=args.batch, seed=seed)
             if any(one["step"] == step and one["seed"] == seed for one in done):
                 continue
-            begun = step == list(STEPS)[-1]
-            entry = {"step": step, "seed": seed, **measure(args.model, args.task, train, val, recipe, begun)}
+            skip, begun = (list(STEPS).index(step) >= list(STEPS).index(other) for other in (SKIP, list(STEPS)[-1]))
+            entry = {"step": step, "seed": seed, **measure(args.model, args.task, train, val, recipe, skip, begun)}
             done.append(entry)
             with args.output.open("a") as out:
                 out.write(json.dumps(entry) + "\n")
@@ -72,7 +75,7 @@ def main() -> None:
         plot(done, args.plot)
 
 
-def measure(model: Path, task: str, train, val, recipe: Recipe, begun: bool) -> dict:
+def measure(model: Path, task: str, train, val, recipe: Recipe, skip: bool, begun: bool) -> dict:
     """Accuracy on the validation pictures after each epoch, and at the end."""
     from safetensors.torch import load_file
 
@@ -85,6 +88,7 @@ def measure(model: Path, task: str, train, val, recipe: Recipe, begun: bool) -> 
         validation=Corpus([val], [task]),
         begin=load_file(model / "heads" / f"{task}.safetensors") if begun else {},
         key=frozen_key(bundle, []),
+        skip=skip,
     )
     _, history = train_column(network, plan, recipe, report=lambda line: None)
     curve = [round(epoch["accuracy"], 4) for epoch in history.validation]

@@ -33,7 +33,7 @@ def make_guidable(network: ProgressiveNetwork) -> ProgressiveNetwork:
                 setattr(module, name, GuidableLayer(child))
         # These are followed by a function's ReLU, which leaves what is rectified already as it is.
         if isinstance(module, Column):
-            module.hidden = nn.Sequential(module.hidden, nn.ReLU())  # type: ignore[assignment]
+            module.hidden = nn.Sequential(module.hidden, nn.ReLU())
             if module.foreign is not None:
                 module.foreign.reduce = nn.Sequential(module.foreign.reduce, nn.ReLU())  # type: ignore[assignment]
         if isinstance(module, Adapter):

@@ -100,7 +100,7 @@ class Column(nn.Module):
             ConvLayer(plan, preset, extra(plan.inputs) if i else 0) for i, plan in enumerate(plans)
         )
         skipped = plans[0].inputs * self.skip_size**2
-        self.hidden = nn.Linear((last + extra(last)) * features + skipped, preset.hidden_units)
+        self.hidden: nn.Module = nn.Linear((last + extra(last)) * features + skipped, preset.hidden_units)
         self.dropout = nn.Dropout(preset.dropout)
         self.foreign = DescriptorAdapter(descriptor, preset.hidden_units) if descriptor else None
         described = preset.hidden_units if descriptor else 0
@@ -142,15 +142,21 @@ class Column(nn.Module):
         for i, layer in enumerate(self.layers):
             x = layer(self._with_lateral(x, i, sources))
             activations.append(x)
-        # What the column's own layers say, the skip connection, and what is lateral, in this order.
-        inputs = [x.flatten(1)]
+        x = torch.relu(self.hidden(self.hidden_inputs(encoded, x, sources)))
+        activations.append(x[:, :, None, None])
+        return activations
+
+    def hidden_inputs(
+        self, encoded: torch.Tensor, last: torch.Tensor, sources: Sequence[Sequence[torch.Tensor]]
+    ) -> torch.Tensor:
+        """What the hidden layer reads, float (n, inputs): the last convolution's map, then what the skip connection
+        brings, then what is lateral."""
+        inputs = [last.flatten(1)]
         if self.skip_size:
             inputs.append(F.adaptive_avg_pool2d(encoded, self.skip_size).flatten(1))
         if sources:
             inputs.append(self._lateral(len(self.layers), sources).flatten(1))
-        x = torch.relu(self.hidden(torch.cat(inputs, dim=1)))
-        activations.append(x[:, :, None, None])
-        return activations
+        return torch.cat(inputs, dim=1)
 
     def _with_lateral(self, x: torch.Tensor, layer: int, sources: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
         """The input of a layer: its own column's x, and the adapter over the sources' activations before it."""

@@ -12,6 +12,7 @@ from torch import nn
 from ..networks.column import Column
 from ..networks.normalization import fold_normalization, normalised
 from ..networks.progressive import ProgressiveNetwork
+from ..networks.standardization import fold_standardization, standardize_hidden
 from .chunks import encode
 from .corpus import EMBEDDING, Corpus
 from .device import best_autocast, best_device
@@ -25,6 +26,9 @@ from .views import Views
 
 VALIDATION_BATCH = 64
 GROUP = 3  # convolutions of the same width, Table III
+STATISTICS = 2048  # samples by which the hidden layer's inputs are standardised
+
+Features = Callable[[np.ndarray, int], tuple[torch.Tensor, list[list[torch.Tensor]]]]
 
 
 @dataclass
@@ -40,7 +44,7 @@ class Plan:
         adapters: "layers", one before each layer (Rusu et al. 2016), or "groups", one before each group of three
             convolutions, the hidden layer and the classifier; the others are closed.
         begin: weights by the names of Column's state to begin with, such as a head's of the multi-task pre-training;
-            those that fit are taken.
+            those that fit are taken, beside a skip connection only the convolutions'.
         key: what identifies the frozen weights, for the cache of their results; None keeps none.
         descriptor: sha256 of the foreign descriptor by which the corpora are described, if they are.
         skip: give the column a skip connection from the encoder's map.
@@ -85,7 +89,9 @@ def train_column(
     )
     if embedding:
         column.dropout.p = 0.0  # as in the pre-training
-    if plan.begin and not begin_with(column, plan.begin):
+    # Beside the skip connection the hidden layer has other things to say than the one that is begun with.
+    begin = {name: value for name, value in plan.begin.items() if name.startswith("layers.") or not plan.skip}
+    if plan.begin and not begin_with(column, begin):
         raise ValueError(f"begin: none of its {len(plan.begin)} weights fits the column; is it of another preset?")
     if plan.adapters == "groups":
         _close_adapters(column)
@@ -100,6 +106,8 @@ def train_column(
     trained.to(device)
     network.train()
     features = _features(network, plan, recipe, corpus, recipe.augment, report)
+    if plan.skip:
+        standardize_hidden(column, _hidden_inputs(column, features, len(corpus)))
     weights = _class_weights(corpus.targets[plan.task], 0.0 if embedding else recipe.class_weight).to(device)
 
     def loss_of(indices: np.ndarray, done: float) -> torch.Tensor:
@@ -156,9 +164,22 @@ def train_column(
         log=log,
     )
     network.cpu().requires_grad_(False).eval()
+    fold_standardization(column)
     if built != network.preset:
         fold_normalization(column)
     return column, history
+
+
+@torch.no_grad()
+def _hidden_inputs(column: Column, features: Features, samples: int) -> torch.Tensor:
+    """What the column's hidden layer reads of up to STATISTICS samples."""
+    rows, parts = np.linspace(0, samples - 1, min(samples, STATISTICS)).astype(int), []
+    for start in range(0, len(rows), VALIDATION_BATCH):
+        encoded, sources = features(rows[start : start + VALIDATION_BATCH], 0)
+        with best_autocast(encoded.device):
+            last = column.activations(encoded, sources)[-2]
+            parts.append(column.hidden_inputs(encoded, last, sources).float())
+    return torch.cat(parts)
 
 
 def begin_with(column: Column, weights: dict[str, torch.Tensor]) -> int:
@@ -203,7 +224,7 @@ def _features(
     corpus: Corpus,
     augment: bool,
     report: Callable[[str], None],
-) -> Callable[[np.ndarray, int], tuple[torch.Tensor, list[list[torch.Tensor]]]]:
+) -> Features:
     """What the column reads: from the cache where the views are few enough to keep and the frozen part is frozen."""
     frozen = Frozen(network, plan.sources, corpus, Views(augment, network.preset.shrink))
     if plan.retrain_encoder:
