@@ -106,12 +106,14 @@ def train_column(
     trained.to(device)
     network.train()
     features = _features(network, plan, recipe, corpus, recipe.augment, report)
+    plain = _features(network, plan, recipe, corpus, False, report) if recipe.augment and recipe.plain_end else features
     if plan.skip:
         standardize_hidden(column, _hidden_inputs(column, features, len(corpus)))
     weights = _class_weights(corpus.targets[plan.task], 0.0 if embedding else recipe.class_weight).to(device)
 
     def loss_of(indices: np.ndarray, done: float) -> torch.Tensor:
-        encoded, sources = features(indices, int(done * max(1, round(recipe.epochs))))
+        seen = plain if done >= 1 - recipe.plain_end else features
+        encoded, sources = seen(indices, int(done * max(1, round(recipe.epochs))))
         targets = corpus.targets[plan.task][indices].to(device)
         with best_autocast(device):
             outputs, _ = column(encoded, sources, corpus.described(indices))
@@ -123,7 +125,7 @@ def train_column(
 
     validate = None
     if plan.validation is not None and not embedding:
-        seen = _features(network, plan, recipe, plan.validation, False, report)
+        shown = _features(network, plan, recipe, plan.validation, False, report)
         truth = plan.validation.targets[plan.task].argmax(1).to(device)
         validation = plan.validation
 
@@ -132,7 +134,7 @@ def train_column(
             for start in range(0, len(validation), VALIDATION_BATCH):
                 indices = np.arange(start, min(start + VALIDATION_BATCH, len(validation)))
                 with best_autocast(device):
-                    logits, _ = column(*seen(indices, 0), validation.described(indices))
+                    logits, _ = column(*shown(indices, 0), validation.described(indices))
                 right += (logits.argmax(1) == truth[indices]).sum()
             return {"accuracy": right.item() / len(validation)}
 

@@ -26,6 +26,8 @@ class Recipe:
         class_weight: each class weighs (mean count / its count) to this power; 0 weighs all samples alike, 1 all
             classes.
         augment: show a random view of each picture, else the picture itself.
+        plain_end: share of the steps, the last ones, in which a column sees the pictures as they are all the same: what
+            random views teach stays, and the small steps at the end go to pictures as cameras make them.
         normalize: train layers of a preset without normalisation, such as `paper`'s, with a batch normalisation, and
             fold it into them at the end; without one 37 layers hardly learn. Not where they begin with other weights.
         views: with a frozen encoder, how many random views of a picture are passed through it, once, and kept on disk;
@@ -46,6 +48,7 @@ class Recipe:
     soft_labels: bool = True
     class_weight: float = 0.0
     augment: bool = True
+    plain_end: float = 0.0
     normalize: bool = True
     views: int = 0
     seed: int = 0
@@ -61,6 +64,7 @@ class Recipe:
             "average": (0 <= self.average < 1, "0 to below 1"),
             "smoothing": (0 <= self.smoothing < 1, "0 to below 1"),
             "class_weight": (0 <= self.class_weight <= 1, "0 to 1"),
+            "plain_end": (0 <= self.plain_end <= 1, "0 to 1"),
             "views": (self.views >= 0, "0 or more"),
             "seed": (self.seed >= 0, "0 or more"),
         }
