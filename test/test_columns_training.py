@@ -237,6 +237,22 @@ def test_a_column_begins_with_a_heads_convolutions_also_beside_sources(tmp_path,
     np.testing.assert_allclose(
         made.columns["label"]["layers.5.conv.weight"], weights["layers.5.conv.weight"], atol=1e-6
     )
+    # Beside a skip connection the hidden layer is another one.
+    skipping = make_column(pre.root, replace(order, skip=True, replace=True), still, "", quiet)
+    assert skipping.manifest.column("label").skip
+    np.testing.assert_allclose(
+        skipping.columns["label"]["layers.5.conv.weight"], weights["layers.5.conv.weight"], atol=1e-6
+    )
+    assert skipping.columns["label"]["hidden.weight"].shape[1] > weights["hidden.weight"].shape[1]
+    assert not np.allclose(skipping.columns["label"]["classifier.weight"], weights["classifier.weight"], atol=1e-3)
+
+
+def test_without_random_views_to_the_end_is_without_any(train):
+    plain, calm, augmented = (
+        first_losses(train, **views)
+        for views in ({}, {"augment": True, "plain_end": 1.0}, {"augment": True, "plain_end": 0.0})
+    )
+    assert calm == plain and augmented != plain
 
 
 def test_what_cannot_be_begun_with_is_refused(bundle, tmp_path, train):
