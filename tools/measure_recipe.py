@@ -37,6 +37,7 @@ STEPS: dict[str, dict] = {
     "label smoothing": {"smoothing": BEST.smoothing},
     "random views": {"augment": True},
     SKIP: {},
+    "plain pictures at the end": {"plain_end": 0.4},
     "begun from the pre-training's column": {},
 }
 
