@@ -247,12 +247,27 @@ def test_a_column_begins_with_a_heads_convolutions_also_beside_sources(tmp_path,
     assert not np.allclose(skipping.columns["label"]["classifier.weight"], weights["classifier.weight"], atol=1e-3)
 
 
-def test_without_random_views_to_the_end_is_without_any(train):
+def test_the_last_steps_see_the_pictures_as_they_are_or_mirrored(train):
+    stripes = train.take(np.flatnonzero(train.labels["label"] == train.classes["label"].index("stripes")))
     plain, calm, augmented = (
-        first_losses(train, **views)
+        first_losses(stripes, **views)
         for views in ({}, {"augment": True, "plain_end": 1.0}, {"augment": True, "plain_end": 0.0})
     )
-    assert calm == plain and augmented != plain
+    assert calm == pytest.approx(plain, rel=1e-5) and augmented != pytest.approx(plain, rel=1e-3)
+
+
+def test_the_last_layers_alone_are_trained_beside_convolutions_that_are_begun_with(tmp_path, bundle, train):
+    begin = bundle.root / "columns" / "older.safetensors"
+    order = ColumnOrder("label", [train], begin=begin, skip=True, last_layers=True)
+    made = make_column(bundle.root, order, replace(QUICK, epochs=1), "", quiet)
+    before, after = load_file(begin), made.columns["label"]
+    convolutions = [name for name in before if name.startswith("layers.")]
+    assert len(convolutions) > 24
+    for name in convolutions:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    assert made.manifest.column("label").provenance.begun_from is not None
+    with pytest.raises(ValueError, match="last_layers: .* give it `begin`"):
+        make_column(bundle.root, replace(order, begin=None, replace=True), single_step(), "", quiet)
 
 
 def test_what_cannot_be_begun_with_is_refused(bundle, tmp_path, train):

@@ -38,6 +38,7 @@ def add_parser(commands) -> None:
         metavar="FILE",
         help="convolutions to begin with: a pre-training's head, such as heads/emotion.safetensors of the bundle",
     )
+    parser.add_argument("--last-layers", action="store_true", help="leave the convolutions of --begin as they are")
     parser.add_argument("--retrain-encoder", action="store_true", help="train the encoder along, into --output")
     parser.add_argument("--replace", action="store_true", help="train anew a column that the bundle has already")
     parser.add_argument("--seeds", type=int, default=1, help="train so often, keep the first, tell mean and error")
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         retrain_encoder=args.retrain_encoder,
         replace=args.replace,
         seeds=args.seeds,
+        last_layers=args.last_layers,
         skip=args.recipe == "best" if args.skip is None else args.skip,
     )
     bundle = make_column(args.model, order, recipe_of(args), command_line(), report, logger_of(args))

@@ -146,6 +146,20 @@ class Column(nn.Module):
         activations.append(x[:, :, None, None])
         return activations
 
+    def freeze_convolutions(self) -> None:
+        """Have the convolutions and what is lateral to them stay as they are; the last two layers go on learning."""
+        self.layers.requires_grad_(False)
+        self.adapters[:-2].requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Column":
+        """Training mode for what may be trained; frozen convolutions keep their batch statistics."""
+        super().train(mode)
+        for layer in self.layers:
+            if not any(parameter.requires_grad for parameter in layer.parameters()):
+                layer.eval()
+        return self
+
     def hidden_inputs(
         self, encoded: torch.Tensor, last: torch.Tensor, sources: Sequence[Sequence[torch.Tensor]]
     ) -> torch.Tensor:

@@ -22,7 +22,7 @@ from .loop import History, fit
 from .margin import MarginLoss
 from .pretraining import soft_cross_entropy
 from .recipe import Recipe
-from .views import Views
+from .views import MIRRORED, Views
 
 VALIDATION_BATCH = 64
 GROUP = 3  # convolutions of the same width, Table III
@@ -48,6 +48,7 @@ class Plan:
         key: what identifies the frozen weights, for the cache of their results; None keeps none.
         descriptor: sha256 of the foreign descriptor by which the corpora are described, if they are.
         skip: give the column a skip connection from the encoder's map.
+        last_layers: train the hidden layer and the classifier alone, beside convolutions as they are begun with.
     """
 
     task: str
@@ -60,6 +61,7 @@ class Plan:
     key: str | None = None
     descriptor: str = ""
     skip: bool = False
+    last_layers: bool = False
 
 
 def train_column(
@@ -90,9 +92,14 @@ def train_column(
     if embedding:
         column.dropout.p = 0.0  # as in the pre-training
     # Beside the skip connection the hidden layer has other things to say than the one that is begun with.
-    begin = {name: value for name, value in plan.begin.items() if name.startswith("layers.") or not plan.skip}
+    begun = ("layers.", "adapters.") if plan.skip else ""
+    begin = {name: value for name, value in plan.begin.items() if name.startswith(begun)}
     if plan.begin and not begin_with(column, begin):
         raise ValueError(f"begin: none of its {len(plan.begin)} weights fits the column; is it of another preset?")
+    if plan.last_layers and not plan.begin:
+        raise ValueError("last_layers: convolutions that nothing was begun with would stay random; give it `begin`")
+    if plan.last_layers:
+        column.freeze_convolutions()
     if plan.adapters == "groups":
         _close_adapters(column)
     trained = nn.ModuleDict({"column": column})
@@ -105,8 +112,10 @@ def train_column(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     trained.to(device)
     network.train()
-    features = _features(network, plan, recipe, corpus, recipe.augment, report)
-    plain = _features(network, plan, recipe, corpus, False, report) if recipe.augment and recipe.plain_end else features
+    never_random = recipe.augment and recipe.plain_end == 1
+    features = _features(network, plan, recipe, corpus, MIRRORED if never_random else recipe.augment, report)
+    ends_plain = recipe.augment and 0 < recipe.plain_end < 1
+    plain = _features(network, plan, recipe, corpus, MIRRORED, report) if ends_plain else features
     if plan.skip:
         standardize_hidden(column, _hidden_inputs(column, features, len(corpus)))
     weights = _class_weights(corpus.targets[plan.task], 0.0 if embedding else recipe.class_weight).to(device)
@@ -153,6 +162,8 @@ def train_column(
         identity["adapters"] = plan.adapters
     if plan.skip:
         identity["skip"] = True
+    if plan.last_layers:
+        identity["last_layers"] = True
     history = fit(
         trained,
         loss_of,
@@ -224,7 +235,7 @@ def _features(
     plan: Plan,
     recipe: Recipe,
     corpus: Corpus,
-    augment: bool,
+    augment: bool | str,
     report: Callable[[str], None],
 ) -> Features:
     """What the column reads: from the cache where the views are few enough to keep and the frozen part is frozen."""

@@ -52,6 +52,7 @@ class ColumnOrder:
             standard error of all.
         descriptor: name of an installed foreign descriptor that it draws on as well; see runtime.descriptor.
         skip: give it a skip connection from the encoder's map.
+        last_layers: train the hidden layer and the classifier alone, beside the convolutions of `begin`.
     """
 
     task: str
@@ -67,6 +68,7 @@ class ColumnOrder:
     seeds: int = 1
     descriptor: str = ""
     skip: bool = False
+    last_layers: bool = False
 
     def __post_init__(self):
         if self.seeds < 1:
@@ -177,6 +179,7 @@ def _train(
         key=frozen_key(bundle, order.sources),
         descriptor=spec.sha256 if spec else "",
         skip=order.skip,
+        last_layers=order.last_layers,
     )
     column, history = train_column(network, plan, recipe, checkpoint, report, log)
     made_by = provenance(order.datasets, recipe, history, command, _begun_from(order.begin))

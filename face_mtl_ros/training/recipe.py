@@ -26,8 +26,8 @@ class Recipe:
         class_weight: each class weighs (mean count / its count) to this power; 0 weighs all samples alike, 1 all
             classes.
         augment: show a random view of each picture, else the picture itself.
-        plain_end: share of the steps, the last ones, in which a column sees the pictures as they are all the same: what
-            random views teach stays, and the small steps at the end go to pictures as cameras make them.
+        plain_end: share of the steps, the last ones, in which a column sees the pictures as they are, or mirrored,
+            instead of random views: what those teach stays, and the last steps go to pictures as cameras make them.
         normalize: train layers of a preset without normalisation, such as `paper`'s, with a batch normalisation, and
             fold it into them at the end; without one 37 layers hardly learn. Not where they begin with other weights.
         views: with a frozen encoder, how many random views of a picture are passed through it, once, and kept on disk;
