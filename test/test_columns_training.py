@@ -253,7 +253,7 @@ def test_the_last_steps_see_the_pictures_as_they_are_or_mirrored(train):
         first_losses(stripes, **views)
         for views in ({}, {"augment": True, "plain_end": 1.0}, {"augment": True, "plain_end": 0.0})
     )
-    assert calm == pytest.approx(plain, rel=1e-5) and augmented != pytest.approx(plain, rel=1e-3)
+    assert abs(calm - plain) < 0.1 * abs(augmented - plain)  # stripes are the same mirrored
 
 
 def test_the_last_layers_alone_are_trained_beside_convolutions_that_are_begun_with(tmp_path, bundle, train):
