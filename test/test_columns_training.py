@@ -256,15 +256,20 @@ def test_the_last_steps_see_the_pictures_as_they_are_or_mirrored(train):
     assert abs(calm - plain) < 0.1 * abs(augmented - plain)  # stripes are the same mirrored
 
 
-def test_the_last_layers_alone_are_trained_beside_convolutions_that_are_begun_with(tmp_path, bundle, train):
+@pytest.mark.parametrize("views", [0, 2])
+def test_the_last_layers_alone_are_trained_beside_convolutions_that_are_begun_with(bundle, train, views):
     begin = bundle.root / "columns" / "older.safetensors"
-    order = ColumnOrder("label", [train], begin=begin, skip=True, last_layers=True)
-    made = make_column(bundle.root, order, replace(QUICK, epochs=1), "", quiet)
+    order = ColumnOrder("label", [train], begin=begin, sources=["older"], skip=True, last_layers=True)
+    made = make_column(bundle.root, order, replace(QUICK, views=views, augment=True, plain_end=0.5), "", quiet)
     before, after = load_file(begin), made.columns["label"]
     convolutions = [name for name in before if name.startswith("layers.")]
     assert len(convolutions) > 24
     for name in convolutions:
-        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+        own = tuple(slice(size) for size in before[name].shape)  # beside them is what is lateral
+        np.testing.assert_array_equal(after[name][own], before[name], err_msg=name)
+    predictor = Predictor(made, TorchEngine(made, "cpu"))
+    logits, labels = column_logits(predictor, "label", train)
+    assert (logits.argmax(1) == labels).mean() > 0.8
     assert made.manifest.column("label").provenance.begun_from is not None
     with pytest.raises(ValueError, match="last_layers: .* give it `begin`"):
         make_column(bundle.root, replace(order, begin=None, replace=True), single_step(), "", quiet)

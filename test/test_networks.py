@@ -182,6 +182,19 @@ def test_a_skip_connection_brings_the_encoders_map_to_the_hidden_layer(sources):
     torch.testing.assert_close((after[-1] - before[-1])[:, :, 0, 0][open_ones], added.expand(2, 200)[open_ones])
 
 
+def test_the_last_layers_say_the_same_from_what_they_read_alone():
+    network = small_network()
+    column = network.add_column("age", 8, ["emotion", "gender"], skip=True)
+    network.eval()
+    with torch.no_grad():
+        encoded = network.encoder(torch.randn(2, 1, 128, 128))
+        sources = list(network.activations(encoded, ["emotion", "gender"]).values())
+        logits, activations = column(encoded, sources)
+        averaged = torch.nn.functional.adaptive_avg_pool2d(encoded, 4)
+        alone = column.last_layers(averaged, activations[-2], [source[-2:] for source in sources])
+    torch.testing.assert_close(alone, logits)
+
+
 def test_a_column_may_draw_on_a_foreign_descriptor():
     network = small_network()
     network.add_column("identity", 5, ["emotion"], descriptor=16)

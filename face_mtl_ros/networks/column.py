@@ -126,13 +126,32 @@ class Column(nn.Module):
             ValueError: the sources or the descriptors are not those that the column was built for.
         """
         activations = self.activations(encoded, sources)
-        x = self._with_lateral(self.dropout(activations[-1]), len(self.layers) + 1, sources).flatten(1)
+        return self._classify(activations[-1], sources, descriptors), activations
+
+    def last_layers(
+        self,
+        encoded: torch.Tensor,
+        last: torch.Tensor,
+        sources: Sequence[Sequence[torch.Tensor]] = (),
+        descriptors: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The logits of `forward` from the last convolution's map on, float (n, c, s, s).
+
+        Of the sources' activations only the last two are read; of the encoder's map its averages over 4 x 4 places, as
+        which it may come.
+        """
+        return self._classify(self._hide(encoded, last, sources), sources, descriptors)
+
+    def _classify(
+        self, hidden: torch.Tensor, sources: Sequence[Sequence[torch.Tensor]], descriptors: torch.Tensor | None
+    ) -> torch.Tensor:
+        x = self._with_lateral(self.dropout(hidden), len(self.layers) + 1, sources).flatten(1)
         given = 0 if descriptors is None else descriptors.shape[1]
         if given != self.descriptor_dimensions:
             raise ValueError(f"the column reads a descriptor of {self.descriptor_dimensions} numbers, it got {given}")
         if self.foreign is not None and descriptors is not None:
             x = torch.cat([x, self.foreign(descriptors)], dim=1)
-        return self.classifier(x), activations
+        return self.classifier(x)
 
     def activations(self, encoded: torch.Tensor, sources: Sequence[Sequence[torch.Tensor]] = ()) -> list[torch.Tensor]:
         """The activations of layers 1 to 25, which no foreign descriptor reaches; arguments as of `forward`."""
@@ -142,9 +161,13 @@ class Column(nn.Module):
         for i, layer in enumerate(self.layers):
             x = layer(self._with_lateral(x, i, sources))
             activations.append(x)
-        x = torch.relu(self.hidden(self.hidden_inputs(encoded, x, sources)))
-        activations.append(x[:, :, None, None])
+        activations.append(self._hide(encoded, x, sources))
         return activations
+
+    def _hide(
+        self, encoded: torch.Tensor, last: torch.Tensor, sources: Sequence[Sequence[torch.Tensor]]
+    ) -> torch.Tensor:
+        return torch.relu(self.hidden(self.hidden_inputs(encoded, last, sources)))[:, :, None, None]
 
     def freeze_convolutions(self) -> None:
         """Have the convolutions and what is lateral to them stay as they are; the last two layers go on learning."""
@@ -179,4 +202,5 @@ class Column(nn.Module):
         return torch.cat([x, self._lateral(layer, sources)], dim=1)
 
     def _lateral(self, layer: int, sources: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
-        return self.adapters[layer - 1]([activations[layer - 1] for activations in sources])
+        place = layer - 2 - len(self.layers)  # from the end, for of the last ones there may be no others
+        return self.adapters[layer - 1]([activations[place] for activations in sources])

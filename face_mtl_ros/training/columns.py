@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from .corpus import EMBEDDING, Corpus
 from .device import best_autocast, best_device
 from .distillation import distillation_loss
 from .features import LIMIT_BYTES, CachedFeatures, Frozen
+from .frozen_convolutions import FrozenConvolutions
 from .loop import History, fit
 from .margin import MarginLoss
 from .pretraining import soft_cross_entropy
@@ -117,16 +118,20 @@ def train_column(
     ends_plain = recipe.augment and 0 < recipe.plain_end < 1
     plain = _features(network, plan, recipe, corpus, MIRRORED, report) if ends_plain else features
     if plan.skip:
-        standardize_hidden(column, _hidden_inputs(column, features, len(corpus)))
+        standardize_hidden(column, _hidden_inputs(column, features, len(corpus), plan.last_layers))
     weights = _class_weights(corpus.targets[plan.task], 0.0 if embedding else recipe.class_weight).to(device)
+
+    def run(of: Corpus, seen: Features, indices: np.ndarray, epoch: int) -> torch.Tensor:
+        encoded, sources = seen(indices, epoch)
+        with best_autocast(device):
+            if plan.last_layers:
+                return column.last_layers(encoded, sources[0][0], sources[1:], of.described(indices))
+            return column(encoded, sources, of.described(indices))[0]
 
     def loss_of(indices: np.ndarray, done: float) -> torch.Tensor:
         seen = plain if done >= 1 - recipe.plain_end else features
-        encoded, sources = seen(indices, int(done * max(1, round(recipe.epochs))))
+        outputs = run(corpus, seen, indices, int(done * max(1, round(recipe.epochs)))).float()
         targets = corpus.targets[plan.task][indices].to(device)
-        with best_autocast(device):
-            outputs, _ = column(encoded, sources, corpus.described(indices))
-        outputs = outputs.float()
         if margin is not None:
             return distillation_loss(outputs, targets).mean() + margin(outputs, corpus.people[indices])
         weight = targets @ weights
@@ -142,9 +147,7 @@ def train_column(
             right = torch.zeros((), dtype=torch.int64, device=device)
             for start in range(0, len(validation), VALIDATION_BATCH):
                 indices = np.arange(start, min(start + VALIDATION_BATCH, len(validation)))
-                with best_autocast(device):
-                    logits, _ = column(*shown(indices, 0), validation.described(indices))
-                right += (logits.argmax(1) == truth[indices]).sum()
+                right += (run(validation, shown, indices, 0).argmax(1) == truth[indices]).sum()
             return {"accuracy": right.item() / len(validation)}
 
         validate = accuracy
@@ -184,13 +187,16 @@ def train_column(
 
 
 @torch.no_grad()
-def _hidden_inputs(column: Column, features: Features, samples: int) -> torch.Tensor:
+def _hidden_inputs(column: Column, features: Features, samples: int, last_layers: bool) -> torch.Tensor:
     """What the column's hidden layer reads of up to STATISTICS samples."""
     rows, parts = np.linspace(0, samples - 1, min(samples, STATISTICS)).astype(int), []
     for start in range(0, len(rows), VALIDATION_BATCH):
         encoded, sources = features(rows[start : start + VALIDATION_BATCH], 0)
         with best_autocast(encoded.device):
-            last = column.activations(encoded, sources)[-2]
+            if last_layers:
+                (last, _), *sources = sources
+            else:
+                last = column.activations(encoded, sources)[-2]
             parts.append(column.hidden_inputs(encoded, last, sources).float())
     return torch.cat(parts)
 
@@ -239,17 +245,20 @@ def _features(
     report: Callable[[str], None],
 ) -> Features:
     """What the column reads: from the cache where the views are few enough to keep and the frozen part is frozen."""
-    frozen = Frozen(network, plan.sources, corpus, Views(augment, network.preset.shrink))
+    frozen, key = Frozen(network, plan.sources, corpus, Views(augment, network.preset.shrink)), plan.key
+    if plan.last_layers:
+        frozen = FrozenConvolutions(frozen, cast(Column, network.columns[plan.task]))
+        key = None if key is None else f"{key}-{frozen.key}"
     if plan.retrain_encoder:
         return lambda indices, epoch: (encode(network.encoder, frozen.views(corpus.crops(indices))), [])
     views = recipe.views if augment else 1
-    if not views or plan.key is None:
+    if not views or key is None:
         return frozen
     needed = CachedFeatures.bytes_of(frozen, views)
     if needed > LIMIT_BYTES:
         report(f"features are not kept: they would take {needed / 2**30:.0f} GB of at most {LIMIT_BYTES / 2**30:.0f}")
         return frozen
-    return CachedFeatures(frozen, views, plan.key, report)
+    return CachedFeatures(frozen, views, key, report)
 
 
 def _class_weights(targets: torch.Tensor, power: float) -> torch.Tensor:
