@@ -267,6 +267,7 @@ def test_the_last_layers_alone_are_trained_beside_convolutions_that_are_begun_wi
     for name in convolutions:
         own = tuple(slice(size) for size in before[name].shape)  # beside them is what is lateral
         np.testing.assert_array_equal(after[name][own], before[name], err_msg=name)
+        assert after[name].sum() == pytest.approx(before[name].sum(), abs=1e-3), name  # what is lateral has no say
     predictor = Predictor(made, TorchEngine(made, "cpu"))
     logits, labels = column_logits(predictor, "label", train)
     assert (logits.argmax(1) == labels).mean() > 0.8

@@ -95,7 +95,7 @@ def train_column(
     # Beside the skip connection the hidden layer has other things to say than the one that is begun with.
     begun = ("layers.", "adapters.") if plan.skip else ""
     begin = {name: value for name, value in plan.begin.items() if name.startswith(begun)}
-    if plan.begin and not begin_with(column, begin):
+    if plan.begin and not begin_with(column, begin, 0.0 if plan.last_layers else 0.1):
         raise ValueError(f"begin: none of its {len(plan.begin)} weights fits the column; is it of another preset?")
     if plan.last_layers and not plan.begin:
         raise ValueError("last_layers: convolutions that nothing was begun with would stay random; give it `begin`")
@@ -201,11 +201,14 @@ def _hidden_inputs(column: Column, features: Features, samples: int, last_layers
     return torch.cat(parts)
 
 
-def begin_with(column: Column, weights: dict[str, torch.Tensor]) -> int:
+def begin_with(column: Column, weights: dict[str, torch.Tensor], beside: float = 0.1) -> int:
     """Take weights that the column has by name and, but for inputs that it has beside, by shape.
 
     A column with sources or a skip connection has more inputs than a head without; its own ones come first, and the
     others begin small, so that what was learned is not drowned at first.
+
+    Args:
+        beside: by which the weights of the others are multiplied; 0 for layers that shall say the same as they did.
 
     Returns:
         How many were taken.
@@ -219,7 +222,7 @@ def begin_with(column: Column, weights: dict[str, torch.Tensor]) -> int:
             if target.shape == value.shape:
                 target.copy_(value)
             elif target.ndim in (2, 4) and target.shape[1] > value.shape[1]:
-                target[:, value.shape[1] :] *= 0.1
+                target[:, value.shape[1] :] *= beside
                 target[:, : value.shape[1]] = value
             else:
                 continue
