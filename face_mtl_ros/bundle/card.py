@@ -36,8 +36,11 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     for column in manifest.columns:
         labels = ", ".join(column.labels) if len(column.labels) <= 10 else f"{len(column.labels)} people"
         labels = f"{column.dimensions} dimensions" if column.kind == "embedding" else labels
-        sources = ", ".join(column.sources + ([f"descriptor {column.descriptor.name}"] if column.descriptor else []))
+        foreign = [f"descriptor {column.descriptor.name}"] if column.descriptor else []
+        sources = ", ".join([*(["encoder"] if column.skip else []), *column.sources, *foreign])
         yield f"| {column.task} | {sources} | {labels} | {column.temperature:.3f} | {_made(column.provenance)} |"
+        for earlier in _earlier(column.provenance):
+            yield f"| {column.task}, earlier | | | | {_made(earlier)} |"
     yield ""
     yield "## Data and terms"
     yield ""
@@ -61,12 +64,19 @@ def _lines(bundle: Bundle) -> Iterator[str]:
 
 def _parts(bundle: Bundle) -> Iterator[tuple[str, Provenance]]:
     yield "encoder", bundle.manifest.encoder.provenance
-    earlier = bundle.manifest.encoder.provenance.begun_from
-    while earlier:
+    for earlier in _earlier(bundle.manifest.encoder.provenance):
         yield "encoder, earlier", earlier
-        earlier = earlier.begun_from
     for column in bundle.manifest.columns:
         yield column.task, column.provenance
+        for earlier in _earlier(column.provenance):
+            yield f"{column.task}, earlier", earlier
+
+
+def _earlier(made_by: Provenance) -> Iterator[Provenance]:
+    """The records of the trainings that this one began with, the last first."""
+    while made_by.begun_from:
+        made_by = made_by.begun_from
+        yield made_by
 
 
 def _made(made_by: Provenance) -> str:
