@@ -46,11 +46,11 @@ def caches(folder):
 
 
 def augmented(network, corpus):
-    return Frozen(network, ["second"], corpus, Views(True))
+    return Frozen(network, ["second"], corpus, Views("augmented"))
 
 
 def plain(network, corpus, sources=("second", "first")):
-    return Frozen(network, list(sources), corpus, Views(False))
+    return Frozen(network, list(sources), corpus, Views("plain"))
 
 
 def test_a_cached_epoch_gives_the_features_of_an_uncached_one(network, corpus):

@@ -9,8 +9,9 @@ pytest.importorskip("torch", reason="training needs torch, which the train extra
 pytest.importorskip("kornia", reason="augmentation needs kornia, which the train extra installs")
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics, which the train extra installs")
 
+import tiny_world  # noqa: E402
 from onsite_world import write_model  # noqa: E402
-from tiny_world import QUICK, draw_pictures, know_tiny, quiet, read_as, single_step  # noqa: E402
+from tiny_world import QUICK, draw_pictures, quiet, read_as, single_step  # noqa: E402
 
 from face_mtl_ros.bundle.bundle import PROTOTYPES  # noqa: E402
 from face_mtl_ros.cli import main  # noqa: E402
@@ -19,25 +20,7 @@ from face_mtl_ros.datasets.registry import read_dataset  # noqa: E402
 from face_mtl_ros.runtime.random_bundle import write_random_bundle  # noqa: E402
 from face_mtl_ros.training.production import ColumnOrder, make_column  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch, home):
-    know_tiny(monkeypatch)
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    return draw_pictures(tmp_path / "pictures")
-
-
-@pytest.fixture
-def train(pictures):
-    return read_dataset("folder", pictures, "train")
-
-
-@pytest.fixture
-def val(pictures):
-    return read_dataset("folder", pictures, "val")
+tiny, pictures, train, val = tiny_world.tiny, tiny_world.pictures, tiny_world.train, tiny_world.val
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from face_mtl_ros.datasets.dataset import Dataset
+from face_mtl_ros.datasets.registry import read_dataset
 from face_mtl_ros.networks.presets import PRESETS
 from face_mtl_ros.training.recipe import Recipe
 
@@ -75,3 +77,26 @@ def press_ctrl_c() -> None:
     handler = signal.getsignal(signal.SIGINT)
     assert callable(handler)
     handler(signal.SIGINT, None)
+
+
+# Fixtures, for test files to take by name
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch, home):
+    know_tiny(monkeypatch)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return draw_pictures(tmp_path / "pictures")
+
+
+@pytest.fixture
+def train(pictures):
+    return read_dataset("folder", pictures, "train")
+
+
+@pytest.fixture
+def val(pictures):
+    return read_dataset("folder", pictures, "val")

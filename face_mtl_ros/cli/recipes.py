@@ -76,7 +76,6 @@ def add_recipe(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--smoothing", type=float, help="label smoothing")
     parser.add_argument("--class-weight", type=float, metavar="POWER", help="0: none, 1: all classes weigh the same")
     parser.add_argument("--views", type=int, help="random views of each picture, kept on disk; 0: always new ones")
-    parser.add_argument("--plain-end", type=float, help="share of a column's steps, the last, without random views")
     parser.add_argument("--augment", action=argparse.BooleanOptionalAction, help="random views of the pictures")
     parser.add_argument(
         "--normalize",

@@ -42,6 +42,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--retrain-encoder", action="store_true", help="train the encoder along, into --output")
     parser.add_argument("--replace", action="store_true", help="train anew a column that the bundle has already")
     parser.add_argument("--seeds", type=int, default=1, help="train so often, keep the first, tell mean and error")
+    parser.add_argument("--plain-end", type=float, help="share of the steps, the last, without random views")
     add_recipe(parser, "best")
     _add_from_samples(parser)
     parser.set_defaults(run=run)
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         return _train_from_samples(args)
     from ..training import distributed
     from ..training.production import ColumnOrder, make_column
+    from ..training.recipe import WITH_SKIP
 
     required(args, "model", "task", "data")
     if args.retrain_encoder and not args.output:
@@ -91,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         replace=args.replace,
         seeds=args.seeds,
         last_layers=args.last_layers,
-        skip=args.recipe == "best" if args.skip is None else args.skip,
+        skip=args.recipe in WITH_SKIP if args.skip is None else args.skip,
     )
     bundle = make_column(args.model, order, recipe_of(args), command_line(), report, logger_of(args))
     report(f"column '{args.task}' added to {bundle.root}, version {bundle.version}")

@@ -23,7 +23,7 @@ from .loop import History, fit
 from .margin import MarginLoss
 from .pretraining import soft_cross_entropy
 from .recipe import Recipe
-from .views import MIRRORED, Views
+from .views import Kind, Views
 
 VALIDATION_BATCH = 64
 GROUP = 3  # convolutions of the same width, Table III
@@ -97,8 +97,6 @@ def train_column(
     begin = {name: value for name, value in plan.begin.items() if name.startswith(begun)}
     if plan.begin and not begin_with(column, begin, 0.0 if plan.last_layers else 0.1):
         raise ValueError(f"begin: none of its {len(plan.begin)} weights fits the column; is it of another preset?")
-    if plan.last_layers and not plan.begin:
-        raise ValueError("last_layers: convolutions that nothing was begun with would stay random; give it `begin`")
     if plan.last_layers:
         column.freeze_convolutions()
     if plan.adapters == "groups":
@@ -113,10 +111,9 @@ def train_column(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     trained.to(device)
     network.train()
-    never_random = recipe.augment and recipe.plain_end == 1
-    features = _features(network, plan, recipe, corpus, MIRRORED if never_random else recipe.augment, report)
-    ends_plain = recipe.augment and 0 < recipe.plain_end < 1
-    plain = _features(network, plan, recipe, corpus, MIRRORED, report) if ends_plain else features
+    first, last = _kinds(recipe)
+    features = _features(network, plan, recipe, corpus, first, report)
+    at_the_end = features if last == first else _features(network, plan, recipe, corpus, last, report)
     if plan.skip:
         standardize_hidden(column, _hidden_inputs(column, features, len(corpus), plan.last_layers))
     weights = _class_weights(corpus.targets[plan.task], 0.0 if embedding else recipe.class_weight).to(device)
@@ -129,7 +126,7 @@ def train_column(
             return column(encoded, sources, of.described(indices))[0]
 
     def loss_of(indices: np.ndarray, done: float) -> torch.Tensor:
-        seen = plain if done >= 1 - recipe.plain_end else features
+        seen = at_the_end if done >= 1 - recipe.plain_end else features
         outputs = run(corpus, seen, indices, int(done * max(1, round(recipe.epochs)))).float()
         targets = corpus.targets[plan.task][indices].to(device)
         if margin is not None:
@@ -139,7 +136,7 @@ def train_column(
 
     validate = None
     if plan.validation is not None and not embedding:
-        shown = _features(network, plan, recipe, plan.validation, False, report)
+        shown = _features(network, plan, recipe, plan.validation, "plain", report)
         truth = plan.validation.targets[plan.task].argmax(1).to(device)
         validation = plan.validation
 
@@ -239,22 +236,29 @@ def _close_adapters(column: Column) -> None:
                 nn.init.zeros_(parameter.requires_grad_(False))
 
 
+def _kinds(recipe: Recipe) -> tuple[Kind, Kind]:
+    """What the column sees, and what in the share `plain_end` of the steps, the last."""
+    if not recipe.augment:
+        return "plain", "plain"
+    return "mirrored" if recipe.plain_end == 1 else "augmented", "mirrored" if recipe.plain_end else "augmented"
+
+
 def _features(
     network: ProgressiveNetwork,
     plan: Plan,
     recipe: Recipe,
     corpus: Corpus,
-    augment: bool | str,
+    kind: Kind,
     report: Callable[[str], None],
 ) -> Features:
     """What the column reads: from the cache where the views are few enough to keep and the frozen part is frozen."""
-    frozen, key = Frozen(network, plan.sources, corpus, Views(augment, network.preset.shrink)), plan.key
+    frozen, key = Frozen(network, plan.sources, corpus, Views(kind, network.preset.shrink)), plan.key
     if plan.last_layers:
         frozen = FrozenConvolutions(frozen, cast(Column, network.columns[plan.task]))
         key = None if key is None else f"{key}-{frozen.key}"
     if plan.retrain_encoder:
         return lambda indices, epoch: (encode(network.encoder, frozen.views(corpus.crops(indices))), [])
-    views = recipe.views if augment else 1
+    views = 1 if kind == "plain" else recipe.views
     if not views or key is None:
         return frozen
     needed = CachedFeatures.bytes_of(frozen, views)

@@ -71,7 +71,7 @@ class CachedFeatures:
         self._frozen, self._count, self._views = frozen, len(frozen.corpus), views
         self._shapes = frozen.shapes()
         self._sizes = [shape.numel() for shape in self._shapes]
-        described = json.dumps([key, frozen.corpus.key, frozen.sources, views, frozen.views.name, self._sizes])
+        described = json.dumps([key, frozen.corpus.key, frozen.sources, views, frozen.views.kind, self._sizes])
         self.folder = cache_dir() / "features" / hashlib.sha256(described.encode()).hexdigest()[:20]
         # Several processes may share a training, or a search.
         with alone(_lock_of(self.folder), "keeping features"):

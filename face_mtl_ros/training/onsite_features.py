@@ -105,7 +105,7 @@ class _Frozen:
         self._tasks = list(tasks)
         embedding = bundle.manifest.embedding
         self._embedding = embedding.task if embedding and not embedding.descriptor else None
-        self._views = {augment: Views(augment, bundle.preset.shrink) for augment in (False, True)}
+        self._views = {False: Views("plain", bundle.preset.shrink), True: Views("augmented", bundle.preset.shrink)}
 
     def run(self, crops: np.ndarray, augment: bool, report: Callable[[int], None]) -> dict[str, np.ndarray]:
         """float32 (n, units) a task, and the embeddings where the crops are not augmented."""

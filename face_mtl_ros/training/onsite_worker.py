@@ -78,7 +78,7 @@ def _make_long(order: Order, work: Path, output: Path, progress: "_Reporter") ->
     from .fewshot import fold_of
     from .onsite_column import COMMAND
     from .production import ColumnOrder, make_column
-    from .recipe import RECIPES
+    from .recipe import RECIPES, WITH_SKIP
 
     _samples(order, work)  # says what is missing
     everything = samples_dataset(SampleStore(order.store), order.task, "all", order.labels)
@@ -98,7 +98,7 @@ def _make_long(order: Order, work: Path, output: Path, progress: "_Reporter") ->
         output=output,
         replace=_has(order),
         descriptor=order.descriptor,
-        skip=order.recipe == "best",
+        skip=order.recipe in WITH_SKIP,
     )
     if (output / MANIFEST).exists():
         raise OnsiteError(f"{output} is damaged: train again")

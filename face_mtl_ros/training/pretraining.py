@@ -56,7 +56,7 @@ def pretrain_multitask(
     device = best_device()
     module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
     module.train()
-    views = Views(recipe.augment, preset.shrink)
+    views = Views("augmented" if recipe.augment else "plain", preset.shrink)
     targets = {task: value.to(device) for task, value in corpus.targets.items()}
     places = _places(corpus, recipe.batch, device)
     side = SideStream(device)  # which waits for all of the above

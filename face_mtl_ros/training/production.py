@@ -73,6 +73,8 @@ class ColumnOrder:
     def __post_init__(self):
         if self.seeds < 1:
             raise ValueError(f"seeds: at least 1 is expected, got {self.seeds}")
+        if self.last_layers and (self.begin is None or self.retrain_encoder):
+            raise ValueError("last_layers: give it `begin`, whose convolutions stay, and not `retrain_encoder`")
 
 
 def make_column(

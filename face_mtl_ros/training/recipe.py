@@ -89,3 +89,4 @@ PAPER = Recipe(
     normalize=False,
 )
 RECIPES = {"paper": PAPER, "best": Recipe()}
+WITH_SKIP = ("best",)  # recipes whose columns have a skip connection where nothing else is said

@@ -1,13 +1,14 @@
 """How training looks at a crop: as it is, or at random."""
 
 from functools import partial
+from typing import Literal
 
 import torch
 
 from ..datasets.augmentation import Augmentation, plain
 from .device import best_device
 
-MIRRORED = "mirrored"
+Kind = Literal["plain", "mirrored", "augmented"]
 
 
 class Views:
@@ -16,22 +17,20 @@ class Views:
     The crops lie on the training device.
 
     Args:
-        augment: random views; MIRRORED for the crops as they are, half of them mirrored; False for the crops alone.
+        kind: "augmented" for random views, "mirrored" for the crops as they are and half of them mirrored, "plain" for
+            the crops alone.
         shrink: the preset's.
-
-    Attributes:
-        name: "plain", "mirrored" or "augmented".
     """
 
-    def __init__(self, augment: bool | str, shrink: int = 1):
-        self.name = MIRRORED if augment == MIRRORED else "augmented" if augment else "plain"
+    def __init__(self, kind: Kind, shrink: int = 1):
+        self.kind = kind
         # On the device its random numbers are drawn there too: a GPU would wait for noise that a CPU makes.
-        augmented = self.name == "augmented"
+        augmented = kind == "augmented"
         self._make = Augmentation(shrink).to(best_device()) if augmented else partial(plain, shrink=shrink)
 
     def __call__(self, crops: torch.Tensor) -> torch.Tensor:
         views = self._make(crops)
-        if self.name == MIRRORED:
+        if self.kind == "mirrored":
             turned = torch.rand(len(views), 1, 1, 1, device=views.device) < 0.5
             views = torch.where(turned, views.flip(-1), views)
         return views

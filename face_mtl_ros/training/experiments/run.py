@@ -126,7 +126,7 @@ def score(network: ProgressiveNetwork, column: Column, cell: Cell, corpus: Corpu
     """The column on a corpus's pictures as they are."""
     device = best_device()
     network.to(device)
-    frozen = Frozen(network, cell.sources, corpus, Views(False, network.preset.shrink))
+    frozen = Frozen(network, cell.sources, corpus, Views("plain", network.preset.shrink))
     parts = []
     for start in range(0, len(corpus), BATCH):
         encoded, sources = frozen(np.arange(start, min(start + BATCH, len(corpus))), 0)
