@@ -74,7 +74,7 @@ def test_every_relu_is_reached_also_those_of_the_adapters(random_bundle, faces):
 def test_maps_are_those_of_captums_guided_grad_cam(random_bundle, faces):
     from captum.attr import GuidedGradCam
 
-    maps = Explainer(random_bundle).explain(faces, "gender", [0, 1])
+    maps = Explainer(random_bundle).explain(faces, "gender", [0, 1], "gender")
     network = make_guidable(build_network(random_bundle))
 
     class Judged(torch.nn.Module):
@@ -109,6 +109,14 @@ def test_a_source_column_can_be_the_layer_and_no_other_can(random_bundle, faces)
     assert not np.allclose(own, source)
     with pytest.raises(ValueError, match="layer 'gender': 'emotion' has no such layer; it has encoder, emotion"):
         explainer.explain(faces, "emotion", 0, "gender")
+
+
+def test_a_column_with_a_skip_connection_is_shown_where_all_that_it_judges_by_passes(random_bundle, faces):
+    explainer = Explainer(random_bundle)
+    assert [explainer.layer(task) for task in ("emotion", "gender")] == ["emotion", "encoder"]
+    for task in ("emotion", "gender"):
+        asked = explainer.explain(faces, task, 0, explainer.layer(task))
+        assert np.array_equal(explainer.explain(faces, task, 0).grad_cam, asked.grad_cam)
 
 
 @pytest.mark.parametrize(
@@ -148,14 +156,14 @@ def randomise(module):
             torch.nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
 
-@pytest.mark.parametrize("layer", ["encoder", None])
+@pytest.mark.parametrize("layer", ["encoder", "own"])
 def test_grad_cam_changes_with_the_class(explainer, faces, layer):
     likeness = []
     for task in ("emotion", "gender"):
-        best = explainer.probabilities(faces, task).argmax(1)
-        shown = explainer.explain(faces, task, best, layer)
+        best, shown_at = explainer.probabilities(faces, task).argmax(1), task if layer == "own" else layer
+        shown = explainer.explain(faces, task, best, shown_at)
         for other in range(len(explainer.column(task).labels)):
-            asked = explainer.explain(faces, task, other, layer)
+            asked = explainer.explain(faces, task, other, shown_at)
             likeness += [alike(shown.grad_cam[[i]], asked.grad_cam[[i]]) for i in range(len(faces)) if other != best[i]]
     assert np.mean(likeness) < 0.3
 

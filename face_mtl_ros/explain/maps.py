@@ -74,6 +74,11 @@ class Explainer:
             )
         return self.bundle.manifest.column(task)
 
+    def layer(self, task: str) -> str:
+        """Through whose last convolution all passes that a column judges by: its own, or the encoder's where a skip
+        connection goes past its own."""
+        return ENCODER if self.column(task).skip else task
+
     @torch.no_grad()
     def probabilities(self, crops: np.ndarray, task: str) -> np.ndarray:
         """float32 (n, classes), calibrated, of crops as `explain` takes them."""
@@ -87,8 +92,8 @@ class Explainer:
             crops: float32 (n, 1, 128, 128), normalised as the bundle says.
             task: the column whose judgement is explained.
             target: the class that is asked about, or one a face: an index into the column's labels.
-            layer: whose last convolution Grad-CAM is taken of: "encoder", the column itself (the default), or a column
-                that it draws on.
+            layer: whose last convolution Grad-CAM is taken of: "encoder", the column itself, or a column that it draws
+                on; default `layer`.
 
         Raises:
             ValueError: there is no such column, class or layer, or the crops are of another shape.
@@ -99,7 +104,7 @@ class Explainer:
             raise ValueError(f"target: expected 0 to {len(labels) - 1}, one or {len(crops)} of them, got {targets}")
         if crops.shape[1:] != (1, INPUT_SIZE, INPUT_SIZE) or not len(crops):
             raise ValueError(f"crops: expected (n, 1, {INPUT_SIZE}, {INPUT_SIZE}), got {crops.shape}")
-        convolution = self._last_convolution(task, layer or task)
+        convolution = self._last_convolution(task, layer or self.layer(task))
         judged = _Judged(self.network, task)
         parts = []
         for start in range(0, len(crops), CHUNK):
