@@ -114,8 +114,9 @@ def test_the_compiler_reads_the_graph_in_the_types_that_were_meant(rtx, bundle, 
     graph = build_graph(bundle)
     builder, network = parsed(rtx, graph if precision == "fp32" else reduce_precision(graph, precision))
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    types = {layer.get_output(0).dtype for layer in layers if layer.type == rtx.LayerType.CONVOLUTION}
-    assert types == {rtx.DataType.__members__[type_name]}
+    first, *others = [layer.get_output(0).dtype for layer in layers if layer.type == rtx.LayerType.CONVOLUTION]
+    assert set(others) == {rtx.DataType.__members__[type_name]}
+    assert first == (rtx.DataType.FLOAT if precision == "bf16" else others[0])  # of what bf16 loses, half is lost there
     ends = [
         *(network.get_input(i) for i in range(network.num_inputs)),
         *(network.get_output(i) for i in range(network.num_outputs)),
@@ -188,7 +189,8 @@ def test_a_reduced_graph_is_half_as_large_and_says_the_same(bundle, precision):
     floats = {onnx.TensorProto.FLOAT}
     assert {t.type.tensor_type.elem_type for t in [*reduced.graph.input, *reduced.graph.output]} == floats
     exact = {t.name for t in reduced.graph.initializer if t.data_type in floats}
-    assert exact == {"encoder/shrink/least"}
+    first = {f"encoder/layers.0/{part}" for part in ("weight", "bias")} if precision == "bf16" else set()
+    assert exact == {"encoder/shrink/least"} | first
     core, inputs = ov.Core(), {"crops": crops(3), "descriptor/tiny": vectors(3)}
     answers = []
     for graph in (whole, reduced):

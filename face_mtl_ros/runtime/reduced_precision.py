@@ -1,7 +1,11 @@
 """A graph whose weights and inner tensors are of half the size, for compilers that take its types as they stand."""
 
+import itertools
+
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from .engine import FIRST_IN_FP32
 
 TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
@@ -9,13 +13,15 @@ TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 def reduce_precision(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     """A copy of what graph.build_graph gave, computing in fp16 or bf16; inputs and outputs stay float32.
 
-    What prepares the crops, before the first convolution, stays in float32 too: it costs nothing, and it squares.
+    What prepares the crops, before the first convolution, stays in float32 too: it costs nothing, and it squares; with
+    bf16 so does the first convolution (runtime.engine.FIRST_IN_FP32).
     """
     kind = TYPES[precision]
     reduced = onnx.ModelProto()
     reduced.CopyFrom(model)
     graph = reduced.graph
-    first = next(i for i, node in enumerate(graph.node) if node.op_type == "Conv")
+    convolutions = (i for i, node in enumerate(graph.node) if node.op_type == "Conv")
+    first = next(itertools.islice(convolutions, int(precision in FIRST_IN_FP32), None))
     prepared, inner = graph.node[:first], graph.node[first:]
     exact = {name for node in prepared for name in node.input}
     casts = []

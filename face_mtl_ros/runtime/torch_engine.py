@@ -7,7 +7,7 @@ import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..networks.topology import INPUT_SIZE
-from .engine import EMBEDDING, EngineError, check_descriptors
+from .engine import EMBEDDING, FIRST_IN_FP32, EngineError, check_descriptors
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 CROPS = "/crops"  # the input beside the descriptors, whose names have no slash
@@ -16,7 +16,8 @@ CROPS = "/crops"  # the input beside the descriptors, whose names have no slash
 class TorchEngine:
     """See runtime.engine.Engine.
 
-    On a CPU eagerly; on CUDA as CUDA graphs (runtime.cuda_graphs), batch normalisation folded into the convolutions.
+    On a CPU eagerly; on CUDA as CUDA graphs (runtime.cuda_graphs). Batch normalisation is folded into the convolutions,
+    but not in fp32 on a CPU, which is the reference.
 
     Args:
         bundle: what to run.
@@ -63,9 +64,15 @@ class TorchEngine:
         self._manifest = bundle.manifest
         self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         network = build_network(bundle)
-        if device != "cpu":
+        if device != "cpu" or precision != "fp32":  # a rounding less behind each convolution
             fold_normalization(network)
-        network = network.to(device, self._dtype)
+        network.to(device)
+        self._exact = int(precision in FIRST_IN_FP32)  # of the encoder's layers
+        layers = list(network.encoder.layers)
+        for layer in layers[: self._exact]:
+            layer.register_forward_hook(lambda _layer, _inputs, output: output.to(self._dtype))
+        for part in (*layers[self._exact :], network.columns):
+            part.to(self._dtype)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
         self._graphs = None
         if device != "cpu":
@@ -90,5 +97,5 @@ class TorchEngine:
         reduced = {name: values.to(self._dtype) for name, values in inputs.items()}
         columns = self._manifest.columns
         described = {column.task: reduced[column.descriptor.name] for column in columns if column.descriptor}
-        encoded = self._network.encoder(reduced[CROPS])
+        encoded = self._network.encoder((inputs if self._exact else reduced)[CROPS])
         return {**self._network.run_columns(encoded, None, described), EMBEDDING: encoded.mean((2, 3))}
