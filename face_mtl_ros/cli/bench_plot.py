@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ..bundle.files import write_atomically
 
@@ -16,21 +17,23 @@ def plot_inference(file: Path, result: dict) -> None:
         result: what face-mtl bench --json prints.
     """
     presets = list(dict.fromkeys(entry["preset"] for entry in result["inference"])) or [""]
-    figure = Figure(figsize=(6.4 * len(presets), 4.8), layout="constrained")
+    figure = Figure(figsize=(5.4 * len(presets) + 2, 4.8), layout="constrained")
     figure.suptitle("{cpu}, {threads} threads".format(**result["machine"]))
+    lines: dict[str, Line2D] = {}  # by label; what has the same one in several panels has the same colour
     for i, preset in enumerate(presets, start=1):
         axes = figure.add_subplot(1, len(presets), i)
-        ours = [entry for entry in result["inference"] if entry["preset"] == preset]
-        for label in dict.fromkeys(f"{entry['engine']} {entry['precision']}" for entry in ours):
-            own = [entry for entry in ours if f"{entry['engine']} {entry['precision']}" == label]
-            axes.plot([e["batch"] for e in own], [e["faces_per_s"] for e in own], marker="o", label=label)
-        for label in dict.fromkeys(f"{entry['peer']}, {entry['runtime']}" for entry in result["peers"]):
-            own = [entry for entry in result["peers"] if f"{entry['peer']}, {entry['runtime']}" == label]
-            axes.plot([e["batch"] for e in own], [e["faces_per_s"] for e in own], "--", marker="s", label=label)
+        ours = [(f"{e['engine']} {e['precision']}", e) for e in result["inference"] if e["preset"] == preset]
+        peers = [(f"{e['peer']}, {e['runtime']}", e) for e in result["peers"]]
+        for entries, style in ((ours, "o-"), (peers, "s--")):
+            for label in dict.fromkeys(label for label, _ in entries):
+                own = [entry for named, entry in entries if named == label]
+                colour = lines[label].get_color() if label in lines else f"C{len(lines)}"
+                points = [e["batch"] for e in own], [e["faces_per_s"] for e in own]
+                (lines[label],) = axes.plot(*points, style, color=colour)
         axes.set(title=f"{preset}, four columns", xlabel="faces an inference", ylabel="faces a second", yscale="log")
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=8)
+    if lines:
+        figure.legend(lines.values(), lines.keys(), loc="outside right center", fontsize=8)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
     write_atomically(file, picture.getvalue())
