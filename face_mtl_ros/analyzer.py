@@ -82,8 +82,8 @@ class FaceAnalyzer:
     """Finds the faces of pictures or of a camera stream and reads them, all faces of an image in one batch.
 
     Not thread-safe, but for the assignment of `predictor`, `max_faces`, `descriptor_every`, `detect_every`,
-    `tracker.max_age_s` and the attributes of `smoother` and of `naming` (NameAgreement: when a tracked face is named),
-    which take effect at the next image.
+    `reads_per_frame`, `tracker.max_age_s` and the attributes of `smoother` and of `naming` (NameAgreement: when a
+    tracked face is named), which take effect at the next image.
 
     Faces keep their ids when `predictor` is exchanged; what was averaged and agreed of them goes on in the columns that
     both models share unchanged, and begins anew in the others.

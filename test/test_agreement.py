@@ -4,6 +4,7 @@ On crops of the bundled portraits; and with FACE_MTL_DATA, the folder with the p
 """
 
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -112,6 +113,8 @@ def answers(bundle, name, precision, crops, tasks):
     try:
         engine = make_engine(bundle, name, precision=precision)
     except EngineError as error:
+        if not re.search("not installed|cannot be had|needs an NVIDIA GPU|needs cuda-bindings", str(error)):
+            raise
         pytest.skip(str(error))
     assert engine.precision == precision
     parts = [engine.run(crops[i : i + BATCH]) for i in range(0, len(crops), BATCH)]

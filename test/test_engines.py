@@ -127,6 +127,9 @@ def test_what_openvino_does_not_take_back_is_compiled_anew(bundle, caplog):
     write_plan(file, key, b"nothing that was compiled")
     found = make_engine(bundle, "openvino", precision="fp32").run(crops(1))
     assert "OpenVINO does not take what it compiled before" in caplog.text
+    caplog.clear()
+    make_engine(bundle, "openvino", precision="fp32")
+    assert not caplog.records  # it was replaced
     np.testing.assert_allclose(found["emotion"], expected["emotion"], rtol=1e-4, atol=1e-4)
 
 
@@ -157,6 +160,7 @@ def test_what_was_used_longest_ago_goes_first():
         keep(entry, 100, age=[3, 4, 1, 2][i])
     keep(cache_dir() / "int8" / "int8-cpu.onnx", 1000, age=9)
     (cache_dir() / "tensorrt" / "b.lock").touch()
+    keep(cache_dir() / "tensorrt" / ".c.engine.partial", 1000, age=9)  # another process writes it
     assert prune(400) == []
     assert prune(250) == [entries[1], entries[0]]
     assert InUse(entries[3]).entry.is_dir()  # which is a use
@@ -225,7 +229,7 @@ def test_probabilities_sum_to_one_whatever_the_crop(bundle):
     ("options", "complaint"),
     [
         ({"name": "magic"}, "engine 'magic' is unknown; choose one of auto, tensorrt, openvino, torch"),
-        ({"name": "openvino", "device": "TPU"}, "device 'TPU' is not there: OpenVINO sees CPU"),
+        ({"name": "openvino", "device": "TPU"}, "'TPU' is not there for .*, which sees CPU.*; use one of these, or"),
         ({"name": "openvino", "precision": "fp4"}, "precision 'fp4' cannot be had on CPU here"),
     ],
 )
@@ -258,13 +262,16 @@ def test_cuda_where_torch_sees_none_is_said(bundle, monkeypatch):
 
 
 @pytest.mark.parametrize("fits", [4, 0])
-def test_where_a_gpu_s_memory_is_short_torch_records_smaller_graphs(monkeypatch, fits):
+def test_where_a_gpu_s_memory_is_short_torch_records_smaller_graphs(monkeypatch, caplog, fits):
     """The graphs are played; that smaller ones are tried, and what is said where none fits, is the package's own."""
     torch = pytest.importorskip("torch", reason="the train extra installs it")
     from face_mtl_ros.runtime import cuda_graphs
 
+    tried = []
+
     class Graph:
         def __init__(self, forward, shapes, bucket, *_):
+            tried.append(bucket)
             if bucket > fits:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
@@ -281,6 +288,7 @@ def test_where_a_gpu_s_memory_is_short_torch_records_smaller_graphs(monkeypatch,
     values = np.arange(10, dtype=np.float32)[:, None]
     if fits:
         np.testing.assert_array_equal(graphs.run({"x": values})["twice"], 2 * values)
+        assert tried == [16, 8, 4, 2] and "cuda has memory for batches of 4 faces only" in caplog.text
     else:
         with pytest.raises(EngineError, match="cuda has too little memory left for one face; end what else uses it"):
             graphs.run({"x": values})
@@ -300,6 +308,24 @@ def test_a_processor_without_avx512_runs_fp32_and_says_what_it_lacks(bundle):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=limited)
     assert ended.stdout == "fp32\n" and ended.returncode == 1
     assert "EngineError: precision 'bf16' cannot be had on CPU here; it has fp32" in ended.stderr
+
+
+def test_a_device_without_fp32_is_taken_in_fp16(bundle, monkeypatch):
+    """As OpenVINO's NPUs; this one is played as far as the choice goes."""
+    import openvino
+
+    class Core:
+        available_devices = ("CPU", "NPU")
+
+        def get_property(self, _device, _name):
+            return ["FP16", "INT8", "EXPORT_IMPORT"]
+
+        def read_model(self, _graph):
+            raise RuntimeError("no NPU is here")
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    with pytest.raises(EngineError, match="cannot be compiled by OpenVINO for NPU in fp16: no NPU is here"):
+        make_engine(bundle, "openvino", device="NPU")
 
 
 def test_torch_takes_the_threads_it_is_given(bundle):

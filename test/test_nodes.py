@@ -388,6 +388,7 @@ def test_ctrl_c_twice_as_ros2_launch_gives_it_ends_a_node_in_good_order(watcher,
     log = process.communicate(timeout=TIMEOUT_S)[1]
     assert process.returncode == 0
     assert "Traceback" not in log
+    assert "[perception]: engine " in log and "(auto: " in log  # what was chosen, and why
 
 
 def test_compressed_images(watcher, random_bundle):

@@ -1,5 +1,6 @@
 """ONNX Runtime's engine: its CPU provider against OpenVINO, what it does for GPUs as far as a CPU shows it, errors."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from face_mtl_ros.bundle.manifest import TEMPLATE, DescriptorRecord
 from face_mtl_ros.runtime import engines
 from face_mtl_ros.runtime.engine import EMBEDDING, EngineError
 from face_mtl_ros.runtime.engines import make_engine
+from face_mtl_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
 from face_mtl_ros.runtime.random_bundle import write_random_bundle
 
 ort = pytest.importorskip("onnxruntime", reason="the onnxruntime extra installs it")
@@ -98,7 +100,7 @@ def test_padding_to_buckets_changes_no_answer(bundle):
 
 
 @pytest.mark.parametrize("fits", [8, 0])
-def test_out_of_memory_means_smaller_batches_and_then_an_error(bundle, monkeypatch, fits):
+def test_out_of_memory_means_smaller_batches_and_then_an_error(bundle, monkeypatch, caplog, fits):
     engine = make_engine(bundle, "onnxruntime", device="cpu")
     inputs, described = crops(20), vectors(20)
     expected = engine.run(inputs, described)
@@ -112,9 +114,40 @@ def test_out_of_memory_means_smaller_batches_and_then_an_error(bundle, monkeypat
     monkeypatch.setattr(engine, "_infer", infer)
     if fits:
         assert_same(engine.run(inputs, described), expected)
+        assert "cuda:0 has memory for batches of 8 faces only" in caplog.text
     else:
         with pytest.raises(EngineError, match="cuda:0 has too little memory left for one face"):
             engine.run(inputs, described)
+
+
+def test_another_failure_of_a_gpu_is_not_taken_for_too_little_memory(bundle, monkeypatch):
+    engine = make_engine(bundle, "onnxruntime", device="cpu")
+
+    def infer(_given):
+        raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+    engine.device = "cuda:0"
+    monkeypatch.setattr(engine, "_infer", infer)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        engine.run(crops(20), vectors(20))
+
+
+def test_tensorrt_s_engines_are_kept_apart_by_all_that_they_are_made_from(bundle, monkeypatch):
+    """ONNX Runtime's own key says nothing of the weights."""
+    folders = []
+
+    def session(_graph, _options, providers):
+        folders.append(providers[0][1]["trt_engine_cache_path"])
+        raise RuntimeError("there is no GPU")
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    heavier = {name: 2 * weights for name, weights in bundle.columns["emotion"].items()}
+    changed = dataclasses.replace(bundle, columns={**bundle.columns, "emotion": heavier})
+    for own, precision in ((bundle, "fp16"), (bundle, "fp32"), (changed, "fp16"), (bundle, "fp16")):
+        with pytest.raises(EngineError, match="cannot be run by onnxruntime on tensorrt in .*: there is no GPU"):
+            make_engine(own, "onnxruntime", device="tensorrt", precision=precision)
+    assert len(set(folders)) == 3 and folders[0] == folders[3]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +202,44 @@ def test_auto_takes_it_where_it_is_the_faster_one(
     caplog.set_level("INFO")
     assert make_engine(bundle, "auto", device="cpu", precision=precision).name == taken
     assert f"(auto: device is cpu{why})" in caplog.text
+
+
+def test_auto_takes_it_for_int8_too_where_it_is_the_faster_one(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx avx2\n")
+    monkeypatch.setitem(engines.MAKERS, "onnxruntime", lambda *_: OnnxRuntimeEngine(bundle, "cpu"))
+    assert make_engine(bundle, "auto", device="cpu", precision="int8").name == "onnxruntime"
+
+
+def test_auto_on_a_gpu_tries_one_engine_after_the_other(bundle, tmp_path, monkeypatch, caplog):
+    """The GPU is played: its node is there, and ONNX Runtime, told to take CUDA, takes the CPU."""
+    caplog.set_level("INFO")
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(engines, "NVIDIA_NODES", (tmp_path / "nvidiactl",))
+    monkeypatch.setattr(engines, "tensorrt_why_not", lambda _device: "tensorrt is not installed")
+    asked = []
+
+    def no_torch(_bundle, device, *_):
+        asked.append(("torch", device))
+        raise EngineError("torch sees no CUDA device")
+
+    def on_cuda(_bundle, device, *_):
+        asked.append(("onnxruntime", device))
+        return OnnxRuntimeEngine(bundle, "cpu")
+
+    monkeypatch.setitem(engines.MAKERS, "torch", no_torch)
+    monkeypatch.setitem(engines.MAKERS, "onnxruntime", on_cuda)
+    assert make_engine(bundle, "auto").name == "onnxruntime"
+    assert asked == [("torch", "cuda"), ("onnxruntime", "cuda")]
+    assert "engine torch is not taken: torch sees no CUDA device" in caplog.text
+    assert "(auto: tensorrt is not installed; torch does not run the model here; it and an NVIDIA GPU" in caplog.text
+
+
+@pytest.mark.skipif(not CPU_ALONE, reason="this ONNX Runtime has CUDA")
+def test_auto_on_a_cuda_device_that_no_engine_can_use_says_why_each_cannot(bundle, monkeypatch):
+    monkeypatch.setattr(engines, "tensorrt_why_not", lambda _device: "tensorrt is not installed")
+    with pytest.raises(EngineError, match="'cuda:3' cannot be had: tensorrt is .*; .*torch.*; .*onnxruntime-gpu"):
+        make_engine(bundle, "auto", device="cuda:3")
 
 
 def test_auto_takes_it_where_openvino_is_missing(bundle, with_avx512, monkeypatch, caplog):

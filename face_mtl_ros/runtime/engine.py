@@ -23,9 +23,9 @@ class Engine(Protocol):
     """Runs the encoder and all columns of one bundle.
 
     Attributes:
-        name: "tensorrt", "openvino" or "torch".
+        name: "tensorrt", "openvino", "onnxruntime" or "torch".
         device: what it runs on, in the engine's words.
-        precision: "fp32", "bf16" or "fp16".
+        precision: "fp32", "bf16", "fp16" or "int8".
     """
 
     name: str

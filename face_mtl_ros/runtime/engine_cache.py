@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import tempfile
 import weakref
 from pathlib import Path
@@ -103,16 +104,26 @@ def kept_bytes() -> int:
 
 def _entries() -> list[Path]:
     found = [entry for engine in ENGINES for entry in (cache_dir() / engine).glob("*")]
-    return [entry for entry in found if entry.suffix != LOCK]
+    # What begins with a dot is being written.
+    return [entry for entry in found if entry.suffix != LOCK and not entry.name.startswith(".")]
 
 
 def _bytes(entry: Path) -> int:
     files = entry.rglob("*") if entry.is_dir() else [entry]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sum(status.st_size for file in files if (status := _status(file)) and stat.S_ISREG(status.st_mode))
 
 
 def _last_use(entry: Path) -> float:
-    return entry.stat().st_mtime
+    status = _status(entry)
+    return status.st_mtime if status else 0.0
+
+
+def _status(file: Path) -> os.stat_result | None:
+    """None where another process has removed it meanwhile."""
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _remove(entry: Path) -> bool:

@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..bundle.bundle import Bundle
@@ -11,7 +11,8 @@ from .engine import Engine, EngineError
 from .engine_cache import LIMIT_BYTES, prune
 from .onnxruntime_engine import OnnxRuntimeEngine
 from .openvino_engine import OpenVinoEngine
-from .tensorrt_engine import TensorRtEngine, why_not
+from .tensorrt_engine import TensorRtEngine
+from .tensorrt_engine import why_not as tensorrt_why_not
 from .torch_engine import TorchEngine
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ MAKERS: dict[str, Callable[[Bundle, str, str, int], Engine]] = {
 }
 ENGINES = ("auto", *MAKERS)
 CPU_INFO = Path("/proc/cpuinfo")  # has no line of flags on other processors than x86
+NVIDIA_NODES = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"))  # a desktop's driver, a Jetson's
 
 
 def make_engine(
@@ -32,10 +34,10 @@ def make_engine(
     """Compile a bundle.
 
     Args:
-        name: one of ENGINES. "auto" takes TensorRT where it and an NVIDIA GPU are there and run the bundle, else the
-            first of OpenVINO, ONNX Runtime and torch that is installed; ONNX Runtime comes before OpenVINO on an x86
-            CPU without AVX-512, on which it is the faster one (docs/engines.md). With a CUDA device it is the first of
-            TensorRT, torch and ONNX Runtime, with any other never TensorRT. The log says which and why.
+        name: one of ENGINES. "auto" takes the first of TensorRT, torch and ONNX Runtime that runs the bundle on an
+            NVIDIA GPU; where there is none, and device is not "cuda", the first of OpenVINO, ONNX Runtime and torch
+            that is installed. ONNX Runtime comes before OpenVINO on an x86 CPU without AVX-512, on which it is the
+            faster one (docs/engines.md). The log says which and why.
         device, precision: as the engine takes them. Precision "auto" is never int8, whose answers differ more: that has
             to be asked for. The log says which it is and why.
         threads: at most so many CPU threads; 0 leaves it to the engine. For torch they are the whole process's.
@@ -47,40 +49,47 @@ def make_engine(
         raise EngineError(f"engine '{name}' is unknown; choose one of {', '.join(ENGINES)}")
     if not bundle.manifest.columns:
         raise EngineError(f"{bundle.root} has an encoder and no column yet; train one: face-mtl train")
-    why = ""
-    if name == "auto":
-        name, why = _choose(device, precision)
-        if name == "tensorrt":
-            try:
-                return _made(TensorRtEngine(bundle, device, precision, threads), why, precision)
-            except EngineError as error:
-                logger.warning("engine tensorrt is not taken: %s", error)
-                name, why = _without_tensorrt(device, precision, "tensorrt does not run the model here")
-    return _made(MAKERS[name](bundle, device, precision, threads), why, precision)
-
-
-def _choose(device: str, precision: str) -> tuple[str, str]:
-    """The engine's name, and why it is taken."""
-    if device != "auto" and not device.startswith("cuda"):
-        return _without_tensorrt(device, precision, f"device is {device}")
-    reason = why_not(device)
-    if reason is None:
-        return "tensorrt", "it and an NVIDIA GPU are there"
-    return _without_tensorrt(device, precision, reason)
-
-
-def _without_tensorrt(device: str, precision: str, reason: str) -> tuple[str, str]:
-    if device.startswith("cuda"):
-        order: tuple[str, ...] = ("torch", "onnxruntime")
-        reason += f"; device is {device}"
-    elif device in ("auto", "cpu") and precision in ("auto", "fp32") and _lacks_avx512():
-        order = ("onnxruntime", "openvino", "torch")
-        reason += "; the processor has no AVX-512"
+    if name != "auto":
+        return _made(MAKERS[name](bundle, device, precision, threads), "", precision)
+    reasons: list[str] = []
+    if device == "auto" or device.startswith("cuda"):
+        for name, own_device, why_not in _on_gpus(device):
+            if why_not is None:
+                try:
+                    engine = MAKERS[name](bundle, own_device, precision, threads)
+                except EngineError as error:
+                    logger.warning("engine %s is not taken: %s", name, error)
+                    why_not = str(error) if device != "auto" else f"{name} does not run the model here"
+                else:
+                    return _made(engine, "; ".join([*reasons, "it and an NVIDIA GPU are there"]), precision)
+            reasons.append(why_not)
+        if device != "auto":
+            raise EngineError(f"device '{device}' cannot be had: {'; '.join(reasons)}")
     else:
-        order = ("openvino", "onnxruntime", "torch")
+        reasons.append(f"device is {device}")
+    name, why = _on_cpu(device, precision)
+    return _made(MAKERS[name](bundle, device, precision, threads), "; ".join([*reasons, why]), precision)
+
+
+def _on_gpus(device: str) -> Iterator[tuple[str, str, str | None]]:
+    """Engines for NVIDIA GPUs, the fastest first: name, device, and why it is not there, None where it may be tried."""
+    yield "tensorrt", device, tensorrt_why_not(device)
+    if device == "auto":
+        if not any(node.exists() for node in NVIDIA_NODES):
+            return  # nor has any other one, and importing torch takes seconds
+        device = "cuda"
+    for name in ("torch", "onnxruntime"):
+        yield name, device, None if importlib.util.find_spec(name) else f"{name} is not installed"
+
+
+def _on_cpu(device: str, precision: str) -> tuple[str, str]:
+    """The engine's name, and why it is taken."""
+    order, why = ("openvino", "onnxruntime", "torch"), ""
+    if device in ("auto", "cpu") and precision in ("auto", "fp32", "int8") and _lacks_avx512():
+        order, why = ("onnxruntime", "openvino", "torch"), "the processor has no AVX-512; "
     found = next((name for name in order if importlib.util.find_spec(name)), order[0])
     missing = order[: order.index(found)]
-    return found, f"{reason}; {' and '.join(missing)} not installed" if missing else f"{reason}; {found} is installed"
+    return found, why + (f"{' and '.join(missing)} not installed" if missing else f"{found} is installed")
 
 
 def _lacks_avx512() -> bool:

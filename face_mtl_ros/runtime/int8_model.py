@@ -54,7 +54,7 @@ def read_int8(bundle: Bundle, kind: str) -> bytes:
         EngineError: there is none, or it is of another bundle or version, or not whole; says how to make it.
     """
     file = int8_dir() / int8_name(bundle, kind)
-    engine = "onnx" if kind == CPU else "tensorrt"
+    engine = "onnx" if kind == CPU else "tensorrt --target portable"
     remedy = (
         f"make it: face-mtl export --model {bundle.root} --engine {engine} --precision int8 --calibrate NAME=ROOT "
         "--output DIR"

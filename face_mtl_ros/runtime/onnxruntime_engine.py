@@ -4,6 +4,7 @@ What was executed: the CPU provider, by the tests. The options of the other two 
 documentation.
 """
 
+import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -11,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import __version__
 from ..bundle.bundle import Bundle
 from ..networks.topology import INPUT_SIZE, encoder_layers
 from .buckets import BUCKETS, bucket_of, chunks
-from .bundle_key import bundle_key
 from .engine import EMBEDDING, EngineError, check_descriptors
 from .engine_cache import own_folder
 from .int8_model import CPU, GPU, read_int8
@@ -97,7 +98,7 @@ class OnnxRuntimeEngine:
                 parts = [self._infer_padded(inputs, *part) for part in chunks(n, self._largest)]
                 return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
             except Exception as error:  # ONNX Runtime's errors have no common class
-                if not re.search("memory|alloc", str(error), re.IGNORECASE):
+                if not re.search("out of memory|failed to allocate|bad alloc", str(error), re.IGNORECASE):
                     raise
                 if self._largest == BUCKETS[0]:
                     raise EngineError(
@@ -148,7 +149,7 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = self._library.InferenceSession(
-                graph, options, providers=self._providers(kind, index, precision, bundle_key(bundle)[:24])
+                graph, options, providers=self._providers(kind, index, precision, graph)
             )
         except Exception as error:  # ONNX Runtime's errors have no common class
             raise EngineError(
@@ -171,16 +172,16 @@ class OnnxRuntimeEngine:
         options.add_external_initializers(list(weights), values)
         return model.SerializeToString()
 
-    def _providers(self, kind: str, index: int, precision: str, key: str) -> list[tuple[str, dict[str, Any]]]:
+    def _providers(self, kind: str, index: int, precision: str, graph: bytes) -> list[tuple[str, dict[str, Any]]]:
         """The wanted one, with its options; behind TensorRT CUDA, for what that does not take."""
         if kind == "cpu":
             return [(PROVIDERS[kind], {})]
         cuda = (PROVIDERS["cuda"], {"device_id": index, "use_tf32": 0})  # fp32 means it
         if kind == "cuda":
             return [cuda]
-        return [(PROVIDERS[kind], {"device_id": index, **self._tensorrt_options(precision, key)}), cuda]
+        return [(PROVIDERS[kind], {"device_id": index, **self._tensorrt_options(precision, graph)}), cuda]
 
-    def _tensorrt_options(self, precision: str, key: str) -> dict[str, Any]:
+    def _tensorrt_options(self, precision: str, graph: bytes) -> dict[str, Any]:
         rows = {self._input: f"1x{INPUT_SIZE}x{INPUT_SIZE}"}
         rows |= {self._descriptor_input(name): str(record.dimensions) for name, record in self._descriptors.items()}
         options: dict[str, Any] = {
@@ -188,7 +189,9 @@ class OnnxRuntimeEngine:
             for which, batch in (("min", BUCKETS[0]), ("opt", 4), ("max", BUCKETS[-1]))
         }
         options |= {"trt_fp16_enable": precision == "fp16", "trt_int8_enable": precision == "int8"}
-        self._kept = own_folder("onnxruntime", key)
+        # ONNX Runtime's own key says nothing of the weights, nor of what INT8 was calibrated to.
+        made_by = f"{__version__} {self._library.__version__} {precision} ".encode()
+        self._kept = own_folder("onnxruntime", hashlib.sha256(made_by + graph).hexdigest()[:24])
         if self._kept is not None:
             options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(self._kept.entry)}
             options |= {"trt_timing_cache_enable": True}

@@ -15,7 +15,7 @@ from .bundle_key import bundle_key
 from .engine import EMBEDDING, INPUT, EngineError, check_descriptors, descriptor_input
 from .engine_cache import own_folder
 from .int8_model import CPU, read_int8
-from .plan_cache import Key, cached_plan, held
+from .plan_cache import Key, cached_plan, held, replace_plan
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 PRECISIONS = (*HINTS, "int8")
+BEST = ("bf16", "fp32", "fp16")  # what "auto" takes, the first that a device has; NPUs have no fp32
 
 
 class OpenVinoEngine:
@@ -37,7 +38,8 @@ class OpenVinoEngine:
         bundle: what to run.
         device: "auto" and "cpu" are the CPU; any other name is OpenVINO's own, such as "GPU" or "NPU".
         precision: "fp32", "bf16", "fp16", "int8" (runtime.int8_model), or "auto": bf16 where the device has
-            instructions for it, else fp32. In INT8 what is not quantised is in the precision of "auto".
+            instructions for it, else fp32, or fp16 where it has not even that. In INT8 what is not quantised is in the
+            precision of "auto".
         threads: at most so many; 0 leaves it to OpenVINO.
         graph: ONNX to run in place of the bundle's own, with the same inputs and outputs; for measuring one, and not
             kept.
@@ -64,9 +66,12 @@ class OpenVinoEngine:
         core = ov.Core()
         device = "CPU" if device in ("auto", "cpu") else device
         if device.split(".")[0] not in {found.split(".")[0] for found in core.available_devices}:
-            raise EngineError(f"device '{device}' is not there: OpenVINO sees {', '.join(core.available_devices)}")
+            raise EngineError(
+                f"device '{device}' is not there for engine 'openvino', which sees "
+                f"{', '.join(core.available_devices)}; use one of these, or install Intel's driver for its GPU or NPU"
+            )
         capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
-        best = "bf16" if "BF16" in capabilities else "fp32"
+        best = next((name for name in BEST if name.upper() in capabilities), "fp32")
         if precision == "auto":
             precision = best
         if precision not in PRECISIONS or precision.upper() not in capabilities:
@@ -119,7 +124,8 @@ class OpenVinoEngine:
             return core.import_model(io.BytesIO(kept), self.device, settings)
         except RuntimeError as error:
             logger.warning("OpenVINO does not take what it compiled before: %s; compiling anew", cause(error))
-            return fresh()
+            replace_plan(key, build(), "openvino", "blob")
+            return made[0]
 
     def run(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         given = check_descriptors(self._descriptors, descriptors, len(crops))

@@ -117,6 +117,14 @@ def cached_plan(key: Key, build: Callable[[], bytes], engine: str = "tensorrt", 
         return plan
 
 
+def replace_plan(key: Key, plan: bytes, engine: str, suffix: str) -> None:
+    """Put another engine where `cached_plan` found one that was whole and yet is not taken."""
+    try:
+        write_plan(cache_dir() / engine / file_name(key, suffix), key, plan)
+    except OSError as error:
+        _warn(error)
+
+
 def load(key: Key, suffix: str) -> bytes | None:
     """What `keep` kept beside the engines; None where there is nothing of this key."""
     try:

@@ -4,7 +4,7 @@ A batch is padded to a bucket (runtime.buckets). Each bucket has an execution co
 one shape with which it was recorded, and all share one block of device memory. A run is: fill pinned memory, launch the
 graph, which copies in, infers and copies out on the engine's own stream, wait, and take the rows that were asked for.
 
-What was executed on which hardware is said in README.md; what was only checked, in runtime.tensorrt_build.
+What was executed on which hardware, and what was only checked, is said in docs/engines.md.
 """
 
 import logging

@@ -79,11 +79,19 @@ def choose(capability: tuple[int, int]) -> tuple[ModuleType, str]:
     return load_library("tensorrt"), ""
 
 
+def precisions(library: ModuleType) -> list[str]:
+    """What it compiles in; a GPU of before compute capability 8.0 has no bf16 all the same."""
+    return [name for name in PRECISIONS if name != "bf16" or hasattr(library, "bfloat16")]
+
+
 def check_wish(library: ModuleType, precision: str, target: str) -> None:
-    """EngineError where the library has no such precision or target."""
-    able = [name for name in PRECISIONS if name != "bf16" or hasattr(library, "bfloat16")]
+    """EngineError where the library, or the target, has no such precision, or the library no such target."""
+    able = [name for name in precisions(library) if (name, target) != ("bf16", "sm75")]
     if precision not in able:
-        raise EngineError(f"precision '{precision}' cannot be had from {library.__name__}; it has {', '.join(able)}")
+        where = f" for {target}" if precision in PRECISIONS and target else ""
+        raise EngineError(
+            f"precision '{precision}' cannot be had from {library.__name__}{where}; it has {', '.join(able)}"
+        )
     known = targets(library)
     if target and target not in known:
         able_here = f"it compiles for {', '.join(known)}" if known else "it compiles on the GPU itself, for that one"

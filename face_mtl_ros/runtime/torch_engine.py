@@ -27,7 +27,7 @@ class TorchEngine:
             them as they are.
 
     Raises:
-        EngineError: torch or the device is missing, or the precision is unknown.
+        EngineError: torch or the device is missing, its memory does not suffice, or the precision is unknown.
     """
 
     name = "torch"
@@ -66,7 +66,12 @@ class TorchEngine:
         network = build_network(bundle)
         if device != "cpu" or precision != "fp32":  # a rounding less behind each convolution
             fold_normalization(network)
-        network.to(device)
+        try:
+            network.to(device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise EngineError(
+                f"{device} has too little memory left for the model; end what else uses it, or take a smaller preset"
+            ) from error
         self._exact = int(precision in FIRST_IN_FP32)  # of the encoder's layers
         layers = list(network.encoder.layers)
         for layer in layers[: self._exact]:

@@ -1,0 +1,32 @@
+"""What the package's other parts log, as the node's own lines: `engine auto` says why, compiling says how far it is."""
+
+import logging
+
+from rclpy.node import Node
+
+
+class NodeLog(logging.Handler):
+    """Passes records on to a node's logger, and so to the console, to /rosout and to `--log-level`."""
+
+    def __init__(self, node: Node):
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        # rclpy remembers the level of every line that logs, and wants it to stay the same.
+        if record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        elif record.levelno >= logging.INFO:
+            self._logger.info(text)
+        else:
+            self._logger.debug(text)
+
+
+def log_through(node: Node) -> None:
+    """Have the package's own loggers end in the node's, from its level on."""
+    package = logging.getLogger(__package__.partition(".")[0])
+    package.addHandler(NodeLog(node))
+    package.setLevel(int(node.get_logger().get_effective_level()))
