@@ -1,5 +1,7 @@
 """face_attributes/explanation: where a column looks, at a low rate, made only while somebody subscribes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ test_nodes = pytest.importorskip("test_nodes", reason="needs ROS 2 and the messa
 
 from sensor_msgs.msg import Image  # noqa: E402
 
+from face_mtl_ros.nodes.conversions import stamp_seconds  # noqa: E402
 from face_mtl_ros.nodes.processes import node_process  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -19,15 +22,18 @@ def picture_of(message):
 
 
 def test_the_largest_face_is_explained_while_somebody_subscribes_and_frames_go_on(watcher, random_bundle):
-    parameters = {"model": random_bundle.root, "detector": "haar", "explain_rate": 5.0}
+    parameters = {"model": random_bundle.root, "detector": "haar", "explain_rate": 1.0}
     with node_process("perception_node", parameters) as node:
         watcher.ready()
         watcher.publish_until_seen(test_nodes.PICTURE, 3)
+        assert "libtorch" not in Path(f"/proc/{node.pid}/maps").read_text()  # nobody subscribes: nothing is made
         shown: list[Image] = []
         subscription = watcher.node.create_subscription(
             Image, "face_attributes/explanation", watcher._note(shown.append), 10
         )
         watcher.publish_until(lambda: len(shown) >= 2, "two explanations", test_nodes.PICTURE)
+        first, second = (stamp_seconds(message.header) for message in shown[:2])
+        assert second - first > 0.5  # once a second, give and take what a frame is under way
         stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in watcher.faces}
         for message in shown:
             assert (message.header.stamp.sec, message.header.stamp.nanosec) in stamps

@@ -32,12 +32,14 @@ def add_parser(commands) -> None:
         "--layer",
         action="append",
         default=[],
-        help="whose last convolution: encoder, or a column that the task has or draws on; default the task's own, or "
-        "the encoder's where a skip connection goes past it; may be repeated",
+        help="whose last convolution: encoder, own, or a column that the task draws on; default own, or encoder where "
+        "a skip connection of the column goes past its own; may be repeated",
     )
     parser.add_argument("--class", dest="label", help="the label that is asked about; default the most probable one")
     parser.add_argument(
-        "--dataset", metavar="NAME=ROOT", help="average over this dataset's pictures of --class instead"
+        "--dataset",
+        metavar="NAME=ROOT",
+        help="average over this dataset's pictures of --class instead, or over any, each by its most probable class",
     )
     parser.add_argument("--split", default="val", choices=["train", "val", "test", "all"])
     parser.add_argument("--limit", type=int, default=AVERAGED, help="pictures to average over; default %(default)s")
@@ -53,8 +55,6 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.picture is None) == (args.dataset is None):
         raise UsageError("name either a picture or --dataset")
-    if args.dataset and not (len(args.task) == 1 and args.label):
-        raise UsageError("--dataset averages over one class of one column: name both by --task and --class")
     if args.label and len(args.task) != 1:
         raise UsageError(f"--class {args.label} is of one column: name it by --task")
     if args.limit < 1:
@@ -75,13 +75,13 @@ def run(args: argparse.Namespace) -> int:
     panels = []
     for task in args.task or explainer.tasks:
         labels, probabilities = explainer.column(task).labels, explainer.probabilities(inputs, task)
-        target = _index(args.label, labels, task) if args.label else int(probabilities[0].argmax())
-        sure = probabilities[:, target].mean()
+        targets = [_index(args.label, labels, task)] * len(crops) if args.label else probabilities.argmax(1).tolist()
+        asked = labels[targets[0]] if len(set(targets)) == 1 else "most probable"
+        sure = probabilities[np.arange(len(crops)), targets].mean()
         for layer in args.layer or [explainer.layer(task)]:
-            maps = explainer.explain(inputs, task, target, layer)
-            panels.append(
-                Panel(f"{task}: {labels[target]} {sure:.0%}\n{layer}", shown, maps.average() if args.dataset else maps)
-            )
+            maps = explainer.explain(inputs, task, targets, layer)
+            shown_maps = maps.average() if args.dataset else maps
+            panels.append(Panel(f"{task}: {asked} {sure:.0%}\n{layer}", shown, shown_maps))
     if not panels:
         raise ValueError(f"{bundle.root} has no column that can be explained")
     title = f"average over {len(crops)} pictures of {args.dataset.partition('=')[0]}" if args.dataset else ""
@@ -107,17 +107,20 @@ def _picture_crop(args: argparse.Namespace) -> np.ndarray:
 
 
 def _dataset_crops(args: argparse.Namespace) -> np.ndarray:
-    """uint8 (n, 128, 128): the first pictures of the class, by a fixed order of chance."""
+    """uint8 (n, 128, 128): the first pictures, of the class if one is named, by a fixed order of chance."""
     from ..datasets.crops import dataset_crop
     from ..datasets.registry import read_source
 
-    task = args.task[0]
+    task = args.task[0] if args.task else "class"
     dataset = read_source(args.dataset, args.split, task)
-    if task not in dataset.classes:
-        raise ValueError(f"{dataset.name} does not label '{task}'; it labels {', '.join(dataset.classes)}")
-    rows = np.flatnonzero(dataset.labels[task] == _index(args.label, dataset.classes[task], task))
+    rows = np.arange(len(dataset))
+    if args.label:
+        if task not in dataset.classes:
+            raise ValueError(f"{dataset.name} does not label '{task}'; it labels {', '.join(dataset.classes)}")
+        rows = np.flatnonzero(dataset.labels[task] == _index(args.label, dataset.classes[task], task))
     if not len(rows):
-        raise ValueError(f"{dataset.name}, split '{args.split}', has no picture of '{args.label}'")
+        sought = f"picture of '{args.label}'" if args.label else "picture"
+        raise ValueError(f"{dataset.name}, split '{args.split}', has no {sought}")
     chosen = np.random.default_rng(0).permutation(rows)[: args.limit]
     return np.stack([dataset_crop(dataset, int(row)) for row in chosen])
 

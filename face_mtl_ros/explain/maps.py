@@ -17,6 +17,7 @@ from ..networks.topology import INPUT_SIZE
 from .guidable import GuidableLayer, make_guidable
 
 ENCODER = "encoder"  # the layer that is the encoder's last convolution; others are called by their column's task
+OWN = "own"  # the layer that is the asked column's last convolution
 CHUNK = 16  # faces at once
 
 
@@ -26,7 +27,8 @@ class Maps:
 
     Attributes:
         guided_backprop: the gradient of the class's logit by the crop, where only what speaks for the class passes
-            each ReLU (Springenberg et al. 2015); signed. The same for every layer.
+            each ReLU (Springenberg et al. 2015); signed. The same for every layer. It shows what the encoder responds
+            to, and hardly changes with the class or with the column's weights (Adebayo et al. 2018).
         grad_cam: the layer's maps, weighted by the mean gradient of the logit by each, rectified and enlarged
             (Selvaraju et al. 2017); not negative, in units of the logit.
         guided_grad_cam: their product.
@@ -92,8 +94,8 @@ class Explainer:
             crops: float32 (n, 1, 128, 128), normalised as the bundle says.
             task: the column whose judgement is explained.
             target: the class that is asked about, or one a face: an index into the column's labels.
-            layer: whose last convolution Grad-CAM is taken of: "encoder", the column itself, or a column that it draws
-                on; default `layer`.
+            layer: whose last convolution Grad-CAM is taken of: "encoder", "own", or the task of the column itself or of
+                one that it draws on; default `layer`.
 
         Raises:
             ValueError: there is no such column, class or layer, or the crops are of another shape.
@@ -114,6 +116,7 @@ class Explainer:
 
     def _last_convolution(self, task: str, layer: str) -> nn.Module:
         known = sorted(self.network.with_sources([task]))
+        layer = task if layer == OWN else layer
         if layer not in (ENCODER, *known):
             raise ValueError(f"layer '{layer}': '{task}' has no such layer; it has {', '.join([ENCODER, *known])}")
         part = self.network.encoder if layer == ENCODER else self.network.columns[layer]
