@@ -165,7 +165,6 @@ def test_a_dataset_that_cannot_be_meant_ends_with_2(capsys, random_bundle, argum
         (["pretrain", "--output", "OUT", "--data", "folder=/data"], "torch"),
         (["train", "--model", "OUT", "--task", "mood", "--data", "folder=/data"], "torch"),
         (["evaluate", "--model", "OUT", "--task", "mood", "--dataset", "folder", "--root", "/data"], "torchmetrics"),
-        (["bench"], "openvino"),
     ],
 )
 def test_a_missing_package_is_one_line_with_its_remedy(tmp_path, arguments, missing):
@@ -255,7 +254,7 @@ def test_bench_prints_one_object(capsys):
     status, out, _ = run(capsys, "bench", "--json", *few)
     result = json.loads(out)
     assert status == 0
-    assert set(result["machine"]) == {"cpu", "threads", "gemm_gflops"}
+    assert set(result["machine"]) >= {"cpu", "threads", "gemm_gflops"}
     entry = result["inference"][0]
     assert set(entry) >= {"preset", "engine", "precision", "batch", "median_ms", "p99_ms", "gflops"}
     assert entry["median_ms"] > 0

@@ -1,33 +1,42 @@
 """face-mtl bench: how fast this machine reads faces, engine by engine and as a whole, beside what others would run."""
 
 import argparse
+import importlib.util
 import json
+import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ..bundle.files import BundleError
 from ..networks.presets import PRESETS
+from ..runtime.engine import EngineError
 from ..runtime.engines import ENGINES
+from ..vision.detectors import DetectorError
+from . import UsageError
+from .bench_machine import ceiling, device_kind, load_average, machine
 
 BATCHES = (1, 4, 8)
-# What an engine is measured in, where the machine has it. No others differ in speed: fp16 is fp32 on a CPU.
+# What an engine is measured in besides fp32, by the kind of device that it took for that. No others differ in speed:
+# fp16 is fp32 on a CPU.
 PRECISIONS = {
-    "tensorrt": ("fp16",),
-    "openvino": ("fp32", "bf16", "int8"),
-    "torch": ("fp32", "bf16"),
-    "onnxruntime": ("fp32", "int8"),
+    ("tensorrt", "cuda"): ("fp16", "bf16", "int8"),
+    ("openvino", "cpu"): ("bf16", "int8"),
+    ("openvino", "gpu"): ("fp16", "int8"),
+    ("torch", "cpu"): ("bf16",),
+    ("torch", "cuda"): ("fp16", "bf16"),
+    ("onnxruntime", "cpu"): ("int8",),
+    ("onnxruntime", "cuda"): ("fp16",),
+    ("onnxruntime", "tensorrt"): ("fp16", "int8"),
 }
 SIZES = ((640, 480), (1280, 720))
 FACES = (1, 4, 8, 16)
-GEMM_SIZE, TORCH_GEMM_SIZE = 2048, 4096
 
 
 def add_parser(commands) -> None:
@@ -46,6 +55,7 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--preset", choices=list(PRESETS), action="append", help="default: all")
     parser.add_argument("--engine", choices=ENGINES[1:], action="append", help="default: all")
+    parser.add_argument("--device", default="auto", help="of each engine; one without it is left out; default: auto")
     parser.add_argument("--precision", action="append", help="default: what differs on the machine")
     parser.add_argument("--batch", type=int, action="append", help="crops an inference; default: 1, 4 and 8")
     parser.add_argument("--seconds", type=float, help="for each measurement; default: 3")
@@ -57,16 +67,20 @@ def add_parser(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    _check(args)
     if args.plot:
         from . import bench_plot  # noqa: F401  # where matplotlib is missing, say so before the work
-    args.seconds = args.seconds or (0.5 if args.quick else 3.0)
+    if args.seconds is None:
+        args.seconds = 0.5 if args.quick else 3.0
     args.preset = args.preset or (["compact"] if args.quick else list(PRESETS))
-    result: dict = {"machine": machine(args.seconds)}
+    result: dict = {"machine": machine(args.seconds, args.device)}
     _say("{cpu}, {threads} threads, {gemm_gflops}".format(**result["machine"]))
+    result["machine"]["auto"] = _auto(args)
     result["inference"] = [*inference(args, result["machine"]["gemm_gflops"])]
     result["peers"] = [] if args.no_peers else [*_peers(args)]
-    result["pictures"] = [] if args.no_pictures else [*pictures(args.seconds)]
-    result["pipeline"] = [] if args.no_pipeline or args.quick else _pipeline()
+    result["pictures"] = [] if args.no_pictures else [*pictures(args.seconds, args.device)]
+    result["pipeline"] = [] if args.no_pipeline or args.quick else [*_pipeline(args.device)]
+    result["machine"]["load_at_end"] = load_average()
     if args.report:
         from .bench_report import write_report
 
@@ -80,30 +94,57 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def inference(args: argparse.Namespace, ceiling: dict[str, float]) -> Iterator[dict]:
+def _check(args: argparse.Namespace) -> None:
+    for batch in args.batch or ():
+        if batch < 1:
+            raise UsageError(f"--batch {batch}: 1 or more is expected")
+    if args.seconds is not None and not 0 < args.seconds < math.inf:
+        raise UsageError(f"--seconds {args.seconds:g}: more than 0 is expected")
+    if args.threads < 0:
+        raise UsageError(f"--threads {args.threads}: 0 or more is expected")
+
+
+def _auto(args: argparse.Namespace) -> dict[str, str] | None:
+    """The engine, device and precision that a user gets who chooses none; None where there is no engine."""
+    options = ["--device", args.device, "--threads", str(args.threads)]
+    lines = _module("runtime.measure", "compact", "auto", "auto", *options)
+    return {key: lines[0][key] for key in ("engine", "device", "precision")} if lines else None
+
+
+def inference(args: argparse.Namespace, rates: dict[str, float]) -> Iterator[dict]:
     """An entry for each preset, engine, precision and batch, each engine in a process of its own.
 
     memory_mb is the process's largest share of memory; compile_s is from files to the first result with nothing kept
-    of an earlier compilation, load_s from starting a process to its first result with what was kept.
+    of an earlier compilation, load_s from starting a process to its first result with what was kept. share_of_ceiling
+    is of the device's best matrix product in that precision, None where there is none.
+
+    Args:
+        rates: bench_machine.gemm_gflops.
     """
+    has_bf16 = any(name.split()[-1] == "bf16" and "cuda" not in name for name in rates)
     for preset in args.preset:
         for engine in args.engine or ENGINES[1:]:
-            for precision in args.precision or PRECISIONS[engine]:
-                if not args.precision and precision == "bf16" and "bf16" not in ceiling:
-                    continue  # emulated, slower than fp32
+            precisions = list(args.precision or ["fp32"])
+            for precision in precisions:  # grows by those of the device that the engine took
+                device = ""
                 for entry in _engine(args, preset, engine, precision):
-                    best = [rate for name, rate in ceiling.items() if name.split()[-1] == precision]
-                    entry["share_of_ceiling"] = round(entry["gflops"] / max(best), 3) if best else None
+                    device = device_kind(entry["device"])
+                    best = ceiling(rates, entry["device"], precision)
+                    entry["share_of_ceiling"] = round(entry["gflops"] / best, 3) if best else None
                     _say(
-                        "{preset} {engine} {precision} batch {batch}: median {median_ms} ms, p99 {p99_ms} ms, "
-                        "{faces_per_s} faces/s, {gflops} GFLOP/s, {memory_mb} MB".format(**entry)
+                        "{preset} {engine} {precision} on {device}, batch {batch}: median {median_ms} ms, p99 {p99_ms} "
+                        "ms, {faces_per_s} faces/s, {gflops} GFLOP/s, {memory_mb} MB".format(**entry)
                     )
                     yield entry
+                if device and not args.precision and precision == "fp32":
+                    more = PRECISIONS.get((engine, device), ())
+                    precisions += [p for p in more if p != "bf16" or device != "cpu" or has_bf16]
 
 
 def _engine(args: argparse.Namespace, preset: str, engine: str, precision: str) -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as folder:
         what = [preset, engine, precision, "--bundle", f"{folder}/bundle", "--threads", str(args.threads)]
+        what += ["--device", args.device]
         batches = [option for batch in args.batch or BATCHES for option in ("--batch", str(batch))]
         lines = _module("runtime.measure", *what, *batches, "--seconds", str(args.seconds), home=f"{folder}/home")
         if lines is None:
@@ -113,18 +154,23 @@ def _engine(args: argparse.Namespace, preset: str, engine: str, precision: str) 
         _module("runtime.measure", *what, home=f"{folder}/home")
         load_s = round(time.perf_counter() - before, 2)
     for entry in entries:
-        head = {"preset": preset, "engine": engine, "precision": precision}
+        head = {"preset": preset, "engine": engine, "device": had["device"], "precision": precision}
         yield {**head, **entry, "compile_s": had["first_result_s"], "load_s": load_s}
 
 
 def _peers(args: argparse.Namespace) -> Iterator[dict]:
-    batches = [option for batch in (args.batch or (1, 8)) for option in ("--batch", str(batch))]
-    for entry in _module("runtime.peers", "--seconds", str(args.seconds), *batches) or []:
-        _say(
-            "{peer} ({attributes}) by {runtime}, batch {batch}: median {median_ms} ms, {faces_per_s} faces/s, "
-            "{gflops} GFLOP/s".format(**entry)
-        )
-        yield entry
+    from ..runtime.peers import PEERS, RUNTIMES
+
+    options = [option for batch in (args.batch or (1, 8)) for option in ("--batch", str(batch))]
+    options += ["--seconds", str(args.seconds)]
+    for peer in PEERS:
+        for runtime in RUNTIMES:
+            for entry in _module("runtime.peers", peer, runtime, *options) or []:
+                _say(
+                    "{peer} ({attributes}) by {runtime}, batch {batch}: median {median_ms} ms, {faces_per_s} faces/s, "
+                    "{gflops} GFLOP/s, {memory_mb} MB".format(**entry)
+                )
+                yield entry
 
 
 def _module(name: str, *arguments: str, home: str | None = None) -> list[dict] | None:
@@ -139,16 +185,21 @@ def _module(name: str, *arguments: str, home: str | None = None) -> list[dict] |
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-def pictures(seconds: float) -> Iterator[dict]:
+def pictures(seconds: float, device: str = "auto") -> Iterator[dict]:
     """From a picture to attributes without ROS, median milliseconds by stage, with the shipped model.
 
-    All faces are read in each picture, as of a still; in a stream they are read by turns.
+    All faces are read in each picture, as of a still; in a stream they are read by turns. Where it can't be had, that
+    is said, and nothing is given.
     """
     from ..analyzer import FaceAnalyzer
     from ..runtime.measure import measured_times, timing
     from ..vision.portraits import PlacedFace, compose
 
-    analyzer = FaceAnalyzer(detector="haar", min_face=30)
+    try:
+        analyzer = FaceAnalyzer(detector="haar", device=device)
+    except (BundleError, DetectorError, EngineError) as error:
+        _say(f"pictures left out: {error}")
+        return
     for width, height in SIZES:
         for faces in FACES:
             columns = {1: 1, 4: 2, 8: 4, 16: 4}[faces]
@@ -170,6 +221,7 @@ def pictures(seconds: float) -> Iterator[dict]:
                 stages.append(analyzer.stage_ms)
 
             times = measured_times(work, min(seconds, 1.0))
+            del stages[0]  # of the run that does not count
             entry = {
                 "width": width,
                 "height": height,
@@ -184,83 +236,19 @@ def pictures(seconds: float) -> Iterator[dict]:
             yield entry
 
 
-def _pipeline() -> list[dict]:
-    # In a process of its own: ROS lives in nodes/ alone.
-    measured = subprocess.run(
-        [sys.executable, "-m", "face_mtl_ros.nodes.benchmark"], stdout=subprocess.PIPE, text=True, check=False
-    )
-    if measured.returncode:
-        raise RuntimeError(f"the pipeline benchmark ended with status {measured.returncode}; --no-pipeline skips it")
-    return [json.loads(line) for line in measured.stdout.splitlines()]
-
-
-def machine(seconds: float) -> dict:
-    """The processor, how many threads it gives us, and the rate of its matrix product by precision, GFLOP/s."""
-    rates = gemm_gflops(min(seconds, 1.0))
-    return {"cpu": _cpu_name(), "threads": len(os.sched_getaffinity(0)), "gemm_gflops": rates}
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def gemm_gflops(seconds: float) -> dict[str, float]:
-    """What the machine could reach: matrix products in each precision that the CPU has instructions for.
-
-    "fp32", "bf16" and "int8": 2048 x 2048 by OpenVINO; "torch fp32" and "torch bf16": 4096 x 4096 by torch, where it is
-    installed.
-    """
-    import openvino as ov
-    from openvino import opset13 as ops
-
-    from ..runtime.measure import measured_times
-
-    core = ov.Core()
-    rng = np.random.default_rng(0)
-    found = {}
-    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    for precision, hint in (("fp32", "f32"), ("bf16", "bf16"), ("int8", "f32")):
-        if precision.upper() not in able:
-            continue
-        left = ops.parameter([GEMM_SIZE, GEMM_SIZE], np.float32, name="left")
-        right = ops.constant(rng.uniform(-1, 1, (GEMM_SIZE, GEMM_SIZE)).astype(np.float32))
-        factors = [left, right]
-        if precision == "int8":
-            ends = [(np.float32(0), np.float32(2.55), 256), (np.float32(-1), np.float32(1), 255)]
-            factors = [
-                ops.fake_quantize(factor, low, high, low, high, levels)
-                for factor, (low, high, levels) in zip(factors, ends, strict=True)
-            ]
-        model = ov.Model([ops.matmul(*factors, False, False)], [left])
-        request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint}).create_infer_request()
-        values = np.ones((GEMM_SIZE, GEMM_SIZE), np.float32)
-        times = measured_times(partial(request.infer, [values], share_inputs=True), seconds)
-        found[precision] = _rate(GEMM_SIZE, times)
-    return {**found, **_torch_gemm(["fp32", *(["bf16"] if "bf16" in found else [])], seconds)}
-
-
-def _torch_gemm(precisions: Sequence[str], seconds: float) -> dict[str, float]:
-    try:
-        import torch
-    except ModuleNotFoundError:
-        return {}
-    from ..runtime.measure import measured_times
-
-    found = {}
-    for precision in precisions:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        left, right = (torch.randn(TORCH_GEMM_SIZE, TORCH_GEMM_SIZE).to(dtype) for _ in range(2))
-        found[f"torch {precision}"] = _rate(TORCH_GEMM_SIZE, measured_times(partial(torch.mm, left, right), seconds))
-    return found
-
-
-def _rate(size: int, times: Sequence[float]) -> float:
-    return round(2 * size**3 / min(times) / 1e9, 1)
+def _pipeline(device: str) -> Iterator[dict]:
+    """What nodes.benchmark prints; ROS lives in nodes/ alone, so in a process of its own. Its log goes to stderr."""
+    for package in ("rclpy", "face_mtl_msgs"):
+        if not importlib.util.find_spec(package):
+            _say(f"perception node left out: {package} is not there; run make demo and source tools/env.sh")
+            return
+    command = [sys.executable, "-m", "face_mtl_ros.nodes.benchmark", "--device", device]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield json.loads(line)
+    if process.returncode:
+        _say(f"perception node left out from here: its benchmark ended with status {process.returncode}, see above")
 
 
 def _say(line: str) -> None:

@@ -18,7 +18,9 @@ def plot_inference(file: Path, result: dict) -> None:
     """
     presets = list(dict.fromkeys(entry["preset"] for entry in result["inference"])) or [""]
     figure = Figure(figsize=(5.4 * len(presets) + 2, 4.8), layout="constrained")
-    figure.suptitle("{cpu}, {threads} threads".format(**result["machine"]))
+    machine = result["machine"]
+    gpu = f", {machine['gpu']}" if "gpu" in machine else ""
+    figure.suptitle(f"{machine['cpu']}, {machine['threads']} threads{gpu}")
     lines: dict[str, Line2D] = {}  # by label; what has the same one in several panels has the same colour
     for i, preset in enumerate(presets, start=1):
         axes = figure.add_subplot(1, len(presets), i)

@@ -3,22 +3,27 @@
 Each is written down anew from its published table, with random weights: they say nothing of a face, and take as long as
 with trained ones. What they need besides, such as a detector, is not measured.
 
-    python -m face_mtl_ros.runtime.peers --batch 1 --batch 8
+    python -m face_mtl_ros.runtime.peers DeepFace opencv --batch 1 --batch 8
 
-prints a line of JSON a network, runtime and batch.
+prints a line of JSON a batch. Another process writes the networks, so that this one's memory is theirs alone; onnx is
+imported where it is needed, for the same reason.
 """
 
 import argparse
 import json
+import sys
+import tempfile
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
-from .measure import measured_times, peak_mb, timing
+from .measure import apart, measured_times, peak_mb, timing
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 17
 Run = Callable[[np.ndarray], Any]
@@ -30,7 +35,7 @@ class Layers:
     def __init__(self, channels: int, size: int):
         self.row = (channels, size, size)
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[TensorProto] = []
+        self._constants: list[onnx.TensorProto] = []
         self._input, self._last, self._shape = self.row, "input", [channels, size, size]
         self._rng = np.random.default_rng(0)
         self.flops = 0
@@ -64,6 +69,8 @@ class Layers:
 
     def model(self) -> bytes:
         """Serialised ONNX: `input`, float32 (batch, channels, size, size), to softmax, float32 (batch, classes)."""
+        from onnx import TensorProto, helper
+
         self._add("Softmax", axis=1)
         ends = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape])
@@ -75,6 +82,8 @@ class Layers:
         return made.SerializeToString()
 
     def _weights(self, shape: tuple[int, ...]) -> list[str]:
+        from onnx import numpy_helper
+
         name = f"layer{len(self._nodes)}"
         scale = np.float32(np.sqrt(2 / np.prod(shape[1:])))
         weight = self._rng.standard_normal(shape, np.float32) * scale
@@ -83,6 +92,8 @@ class Layers:
         return [f"{name}/weight", f"{name}/bias"]
 
     def _add(self, operation: str, inputs: list[str] | None = None, **attributes) -> "Layers":
+        from onnx import helper
+
         output = f"{operation}{len(self._nodes)}"
         self._nodes.append(helper.make_node(operation, [self._last, *(inputs or [])], [output], **attributes))
         self._last = output
@@ -135,9 +146,9 @@ PEERS: dict[str, tuple[str, list[Callable[[], Layers]]]] = {
 }
 
 
-def opencv(model: bytes) -> Run:
+def opencv(file: Path) -> Run:
     """By OpenCV's DNN module."""
-    net = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+    net = cv2.dnn.readNetFromONNX(str(file))
 
     def run(values: np.ndarray) -> np.ndarray:
         net.setInput(values)
@@ -146,44 +157,57 @@ def opencv(model: bytes) -> Run:
     return run
 
 
-def openvino(model: bytes) -> Run:
+def openvino(file: Path) -> Run:
     """By OpenVINO in the precision that it takes itself, as this package runs its own networks on a CPU."""
     import openvino as ov
 
-    request = ov.Core().compile_model(ov.Core().read_model(model), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-    return request.create_infer_request().infer
+    return ov.Core().compile_model(file, "CPU", {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request().infer
 
 
-RUNTIMES: dict[str, Callable[[bytes], Run]] = {"opencv": opencv, "openvino": openvino}
+RUNTIMES: dict[str, Callable[[Path], Run]] = {"opencv": opencv, "openvino": openvino}
 
 
-def main() -> None:
+def write_networks(folder: Path, peer: str) -> list[tuple[Path, tuple[int, int, int], int]]:
+    """Write a peer's networks as ONNX: for each its file, its input's row and its operations a face."""
+    written = []
+    for maker in PEERS[peer][1]:
+        layers = maker()
+        file = folder / f"{maker.__name__}.onnx"
+        file.write_bytes(layers.model())
+        written.append((file, layers.row, layers.flops))
+    return written
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer", choices=list(PEERS))
+    parser.add_argument("runtime", choices=list(RUNTIMES))
     parser.add_argument("--batch", type=int, action="append")
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--runtime", choices=list(RUNTIMES), action="append", help="default: all")
     args = parser.parse_args()
-    for name, (attributes, makers) in PEERS.items():
-        networks = [maker() for maker in makers]
-        models = [network.model() for network in networks]
-        for runtime in args.runtime or list(RUNTIMES):
-            runs = [RUNTIMES[runtime](model) for model in models]
-            for batch in args.batch or (1, 8):
-                inputs = [np.zeros((batch, *network.row), np.float32) for network in networks]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            networks = apart(write_networks, Path(folder), args.peer)
+            runs = [RUNTIMES[args.runtime](file) for file, _, _ in networks]
+        except ModuleNotFoundError as error:
+            print(f"needs {error.name}, which is not installed: pip install {error.name}", file=sys.stderr)
+            return 1
+        for batch in args.batch or (1, 8):
+            inputs = [np.zeros((batch, *row), np.float32) for _, row, _ in networks]
 
-                def work(runs=runs, inputs=inputs) -> None:
-                    for run, values in zip(runs, inputs, strict=True):
-                        run(values)
+            def work(inputs: list[np.ndarray] = inputs) -> None:
+                for run, values in zip(runs, inputs, strict=True):
+                    run(values)
 
-                times = measured_times(work, args.seconds)
-                median = float(np.median(times))
-                operations = sum(network.flops for network in networks) * batch
-                entry = {"peer": name, "attributes": attributes, "runtime": runtime, "batch": batch, **timing(times)}
-                entry["faces_per_s"] = round(batch / median, 1)
-                entry["gflops"] = round(operations / median / 1e9, 1)
-                entry["memory_mb"] = peak_mb()
-                print(json.dumps(entry), flush=True)
+            times = measured_times(work, args.seconds)
+            median = float(np.median(times))
+            operations = sum(flops for _, _, flops in networks) * batch
+            entry = {"peer": args.peer, "attributes": PEERS[args.peer][0], "runtime": args.runtime, "batch": batch}
+            entry |= {**timing(times), "faces_per_s": round(batch / median, 1)}
+            entry |= {"gflops": round(operations / median / 1e9, 1), "memory_mb": peak_mb()}
+            print(json.dumps(entry), flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
