@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 logger = logging.getLogger(__name__)
 
@@ -15,7 +16,7 @@ def claimed(file: Path) -> Iterator[bool]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
@@ -31,13 +32,24 @@ def alone(file: Path, work: str) -> Iterator[None]:
         work: what is done under it, for the log line of a process that has to wait.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: the file cannot be made, or its filesystem knows no locks.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             logger.info("waiting for another process: %s", work)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _flock(lock: IO, operation: int) -> None:
+    try:
+        fcntl.flock(lock, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:  # which names no file
+        raise OSError(
+            f"{lock.name} cannot be locked ({error.strerror}): put its folder on a filesystem that honours flock"
+        ) from error

@@ -2,13 +2,11 @@
 
 import csv
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,10 +14,12 @@ torch = pytest.importorskip("torch", reason="training needs torch, which the tra
 pytest.importorskip("torchmetrics", reason="evaluation needs torchmetrics, which the train extra installs")
 pytest.importorskip("matplotlib", reason="plots need matplotlib, which the train extra installs")
 
+import experiment_world  # noqa: E402
+from experiment_world import USED, begun, results, told  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 from scipy import stats  # noqa: E402
 from test_distributed import torchrun  # noqa: E402
-from tiny_world import draw_pictures, know_tiny, press_ctrl_c  # noqa: E402
+from tiny_world import press_ctrl_c  # noqa: E402
 
 from face_mtl_ros.cli import main  # noqa: E402
 from face_mtl_ros.datasets.dataset import DatasetError, split_of  # noqa: E402
@@ -30,61 +30,7 @@ from face_mtl_ros.training.experiments.data import read_task  # noqa: E402
 from face_mtl_ros.training.experiments.report import write_report  # noqa: E402
 from face_mtl_ros.training.experiments.statistics import by_cell, curve_of, speeds, table_rows, welch  # noqa: E402
 
-SHAPES = {
-    "emotion": ("disc", "stripes", "bars"),
-    "age": ("disc", "noise"),
-    "gender": ("stripes", "bars"),
-    "identity": ("bars", "noise"),
-}
-
-
-@pytest.fixture
-def data(tmp_path):
-    """A folder of a folder a task."""
-    for task, labels in SHAPES.items():
-        draw_pictures(tmp_path / "data" / task, labels, 24)
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def encoder(tmp_path, monkeypatch):
-    know_tiny(monkeypatch)
-    return write_random_bundle(tmp_path / "encoder", "tiny", {}).root
-
-
-USED = [word for task in SHAPES for word in ("--use", f"{task}=folder={task}")]
-
-
-@pytest.fixture
-def call(capsys, home, tmp_path, data, encoder, monkeypatch):
-    """Run face-mtl experiment with few, short epochs: status, stdout and the lines of stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(table, *words, brief=("--epochs", "1", "--batch", "16", "--learning-rate", "0.01", "--threads", "1")):
-        setting._task_data.cache_clear()
-        setting._bundle.cache_clear()
-        given = ["--data", data, "--out", "out", "--encoder", encoder, *USED, *brief, *words]
-        try:
-            status = main(["experiment", table, *map(str, given)])
-        except SystemExit as ended:
-            status = ended.code
-        out, err = capsys.readouterr()
-        return status, out, err.splitlines()
-
-    return run
-
-
-def begun(lines):
-    return [line.partition(":")[0] for line in lines if ": begins, " in line]
-
-
-def results(out):
-    return {file.stem: json.loads(file.read_text()) for file in (out / "results").iterdir()}
-
-
-def told(result):
-    """What a run measured, without when."""
-    return {name: value for name, value in result.items() if name not in ("date", "command", "column")}
+data, encoder, call, start = (getattr(experiment_world, name) for name in ("data", "encoder", "call", "start"))
 
 
 # Cells
@@ -138,6 +84,15 @@ def test_a_table_is_trained_tested_and_compared(call, tmp_path):
     assert "| age | re-trained encoder | 85.12 ± 0.45 |" in (tmp_path / "out" / "table4.md").read_text()
 
 
+def test_figure_four_shows_where_the_plain_columns_of_a_seed_look(call, tmp_path):
+    pytest.importorskip("captum", reason="explaining needs captum, which the train extra installs")
+    status, _, lines = call("figure4", "--runs", "1", "--seed", "3", "--only", "gender", "--only", "age")
+    assert status == 0 and lines[-1] == "written: out/figure4.png"
+    assert begun(lines) == ["gender-seed3", "age-seed3"]
+    assert cv2.imread(str(tmp_path / "out" / "figure4.png")).shape[1] == 480  # two columns of pictures
+    assert not (tmp_path / "out" / "table4.md").exists()
+
+
 def test_columns_may_be_narrower_than_the_encoder(call, tmp_path):
     words = ("--runs", "1", "--only", "age-from-emotion-gender", "--column-width", "0.03125")
     status, _, lines = call("table6", *words)
@@ -189,7 +144,7 @@ def test_few_pictures_of_a_class_beside_columns_that_learned_from_all(call, tmp_
     assert found[f"{lateral}-seed1"]["command"].startswith("face-mtl experiment labels --data DATA")
     (row,) = csv.DictReader((tmp_path / "out" / "labels.csv").open())
     without, with_sources = (
-        [100 * found[f"{cell}-seed{i}"]["accuracy"] for i in (0, 1)] for cell in ("age-2", lateral)
+        [100 * found[f"{cell}-seed{i}"]["macro_f1"] for i in (0, 1)] for cell in ("age-2", lateral)
     )
     assert (row["task"], row["per_class"], row["train"], row["runs"]) == ("age", "2", "4", "2/2")
     assert float(row["gain"]) == pytest.approx(np.mean(with_sources) - np.mean(without), abs=1e-3)
@@ -352,20 +307,6 @@ def test_a_folder_of_something_else_is_refused(call, tmp_path):
 # Several processes, for which there must be a preset that a new process knows
 
 
-@pytest.fixture
-def start(tmp_path, data, home):
-    compact = write_random_bundle(tmp_path / "compact", "compact", {}).root
-
-    def run(*words, before=""):
-        given = ["experiment", "table5", "--data", data, "--out", tmp_path / "out", "--encoder", compact, *USED]
-        given += ["--batch", "16", "--runs", "1", "--threads", "1", *words]
-        code = f"import sys; {before}from face_mtl_ros.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", code, *map(str, given)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-
-    return run
-
-
 @pytest.mark.slow
 def test_processes_share_the_runs(start, tmp_path):
     process = start("--jobs", "2", "--epochs", "1", "--only", "emotion-from-age-gender", "--only", "identity")
@@ -388,9 +329,8 @@ def test_processes_of_torchrun_train_each_cell_together(tmp_path, data, home):
 
 @pytest.mark.slow
 def test_what_is_killed_goes_on_within_the_epoch(start, tmp_path):
-    # A checkpoint a step, for epochs of three steps are shorter than the few seconds between two checkpoints.
-    words = ("--epochs", "4", "--only", "age")
-    process = start(*words, before="from face_mtl_ros.training import loop; loop.CHECKPOINT_AFTER_EPOCH_S = 0; ")
+    words = ("--epochs", "4", "--only", "age")  # of three steps each
+    process = start(*words)
     assert any("age-seed0: after epoch 3" in line for line in process.stderr)  # whose checkpoint may not be there yet
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -498,11 +438,11 @@ def test_the_report_says_what_was_run_what_agrees_and_what_does_not(tmp_path):
     (tmp_path / "out" / setting.CONFIGURATION).write_text(json.dumps(configuration))
     text = write_report(tmp_path / "out", tmp_path / "docs").read_text()
     assert "12 runs of 4 cells; seeds [0, 1, 2]" in text and "preset `compact`" in text
-    assert "In the paper 2 of these 2 cells are above the plain column" in text
-    assert "Of ours 1 are significantly higher and 0 significantly lower" in text  # of these two
-    assert "Of ours 0 are significantly higher and 1 significantly lower" in text  # that draws on identity
+    assert "In the paper 2 of 2 cells are above the plain column" in text
+    assert "Of 2 cells 2 could be tested; 1 are significantly higher and 0 significantly lower" in text
+    assert "Of 1 cells 1 could be tested; 0 are significantly higher and 1 significantly lower" in text  # from identity
     assert "| emotion | ferplus | 2000 | 100 | 400, split val |" in text
-    assert "At most 2000 training pictures a task." in text and "3 epochs instead of 35" in text
+    assert "At most 2000 training pictures a task." in text and "epochs 3 instead of 35" in text
     for table in ("table5", "table6", "figure5"):
         assert f"(experiments/{table}.png)" in text and (tmp_path / "docs/experiments" / f"{table}.png").exists()
     assert "table4" not in text and "The encoder did not learn without labels" in text

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Final, Literal
 
@@ -152,7 +153,8 @@ def _read_file(root: Path, record: WeightFile) -> dict[str, np.ndarray]:
 def write_atomically(file: Path, data: bytes) -> None:
     """Write a file by way of a temporary one beside it, on disk before it gets its name."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    # Machines that share a folder may have processes of the same number.
+    partial = file.with_name(f".{file.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as out:
             out.write(data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..bundle.locate import DEFAULT_MODEL, locate_bundle
 from ..networks.presets import PRESETS
-from ..training.experiments.cells import TABLES, Run, choose, runs_of
+from ..training.experiments.cells import FIGURE4, TABLES, Run, choose, runs_of
 from . import UsageError
 from .recipes import recipe_of, report
 
@@ -26,11 +26,11 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "experiment",
         help="the paper's tables and learning curves",
-        description="Train the columns of the paper's Tables IV, V and VI or of Figure 5 and compare with it. 'labels' "
-        "asks how few pictures of a class lateral connections help with. What tables share is trained once; a killed "
-        "experiment goes on when the same command is given again, and several processes, on several machines too, "
-        "may share --out; those of torchrun train each cell together. 'report' trains nothing and writes "
-        "experiments.md.",
+        description="Train the columns of the paper's Tables IV, V and VI or of Figures 4 and 5 and compare with it. "
+        "'labels' asks how few pictures of a class lateral connections help with. What tables share is trained once; "
+        "a killed experiment goes on when the same command is given again, and several processes, on several machines "
+        "too, may share --out, on a filesystem whose flock holds across hosts, as that of NFSv4 does; those of "
+        "torchrun train each cell together. 'report' trains nothing and writes experiments.md.",
     )
     parser.add_argument("table", choices=[*TABLES, REPORT], help="what to train, or report on what is there")
     parser.add_argument(
@@ -95,11 +95,9 @@ def run(args: argparse.Namespace) -> int:
     from ..training import distributed
     from ..training.experiments.data import read_tasks
     from ..training.experiments.schedule import work_together
-    from ..training.experiments.setting import check_folder, described
+    from ..training.experiments.setting import check_folder, described, mark_folder
 
     distributed.start()
-    if distributed.world() > 1 and args.jobs > 1:
-        raise UsageError(f"--jobs {args.jobs}: under torchrun all processes train each cell together")
     cells = choose(args.table, args.only)
     setting = _setting(args)
     found, missing = read_tasks(args.data, setting.given, setting.train_limit, setting.val_limit)
@@ -116,21 +114,34 @@ def run(args: argparse.Namespace) -> int:
     if not kept:
         raise ValueError(f"{args.data} has no data for any cell of {args.table}")
     runs = runs_of(kept, range(args.seed, args.seed + args.runs))
+    mark = check_folder if args.dry_run else mark_folder
+    distributed.of_first(lambda: mark(args.out, described(setting, found)))
     if args.dry_run:
         if distributed.rank() == 0:
             _print_plan(args, setting, runs)
         return 1 if missing else 0
-    distributed.of_first(lambda: check_folder(args.out, described(setting, found)))
     work_together(setting, runs, args.jobs, report)
     if distributed.rank():
         return 0
-    for table in [args.table] if args.table in reports.TITLES else reports.TITLES:
-        reports.write_table(args.out, table)
-        report(f"written: {args.out / table}.md, .csv and .png")
     lacking = [one.name for one in runs if not setting.is_done(one)]
+    if args.table == FIGURE4:
+        _draw_figure4(setting, found, [one for one in runs if setting.is_done(one)])
+    else:
+        for table in [args.table] if args.table in reports.TITLES else reports.TITLES:
+            reports.write_table(args.out, table)
+            report(f"written: {args.out / table}.md, .csv and .png")
     if lacking:
         report(f"face-mtl experiment: not done: {', '.join(lacking)}")
     return 1 if missing or lacking else 0
+
+
+def _draw_figure4(setting, found, done: Sequence[Run]) -> None:
+    """Of the first seed's columns."""
+    from ..training.experiments.figure4 import write_figure
+
+    drawn = {one.cell.task: found[one.cell.task] for one in done if one.seed == done[0].seed}
+    if drawn:
+        report(f"written: {write_figure(setting, drawn, done[0].seed)}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -144,6 +155,8 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name.replace('_', '-')}: at least {least} is expected, got {value}")
     if args.column_width is not None and not 0 < args.column_width <= 4:
         raise UsageError(f"--column-width: above 0 to 4 is expected, got {args.column_width}")
+    if args.jobs > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError(f"--jobs {args.jobs}: under torchrun all processes train each cell together")
     try:
         choose(args.table, args.only)
     except ValueError as error:
@@ -151,6 +164,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _setting(args: argparse.Namespace):
+    from ..datasets.registry import READERS
     from ..training.experiments.data import DATASETS
     from ..training.experiments.setting import Setting
 
@@ -161,6 +175,8 @@ def _setting(args: argparse.Namespace):
         task, equals, source = entry.partition("=")
         if task not in DATASETS or "=" not in source:
             raise UsageError(f"--use {entry}: expected TASK=NAME[:OPTIONS]=FOLDER with a task of {', '.join(DATASETS)}")
+        if (name := source.partition("=")[0].partition(":")[0]) not in READERS:
+            raise UsageError(f"--use {entry}: dataset '{name}' is unknown; choose one of {', '.join(READERS)}")
         given[task] = source
     setting = Setting(
         out=args.out,

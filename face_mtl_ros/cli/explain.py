@@ -108,7 +108,7 @@ def _picture_crop(args: argparse.Namespace) -> np.ndarray:
 
 def _dataset_crops(args: argparse.Namespace) -> np.ndarray:
     """uint8 (n, 128, 128): the first pictures, of the class if one is named, by a fixed order of chance."""
-    from ..datasets.crops import dataset_crop
+    from ..datasets.crops import some_crops
     from ..datasets.registry import read_source
 
     task = args.task[0] if args.task else "class"
@@ -121,8 +121,7 @@ def _dataset_crops(args: argparse.Namespace) -> np.ndarray:
     if not len(rows):
         sought = f"picture of '{args.label}'" if args.label else "picture"
         raise ValueError(f"{dataset.name}, split '{args.split}', has no {sought}")
-    chosen = np.random.default_rng(0).permutation(rows)[: args.limit]
-    return np.stack([dataset_crop(dataset, int(row)) for row in chosen])
+    return some_crops(dataset, args.limit, rows)
 
 
 def _index(label: str, labels, task: str) -> int:

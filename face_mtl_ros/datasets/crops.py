@@ -71,6 +71,12 @@ def dataset_crop(dataset: Dataset, i: int, margin: int = 0) -> np.ndarray:
     return _align(dataset.read(i), dataset.framing, margin)
 
 
+def some_crops(dataset: Dataset, limit: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """At most `limit` pictures of the dataset, or of its rows, in a fixed order of chance, as uint8 (n, 128, 128)."""
+    order = np.random.default_rng(0).permutation(np.arange(len(dataset)) if rows is None else rows)
+    return np.stack([dataset_crop(dataset, int(row)) for row in order[:limit]])
+
+
 def read_crop(path: Path, framing: np.ndarray, margin: int = 0) -> np.ndarray:
     """One picture file to an aligned crop, uint8 (128 + 2 margin, 128 + 2 margin).
 

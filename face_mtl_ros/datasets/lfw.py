@@ -80,6 +80,14 @@ def held_back(pictures: list[Path]) -> list[Path]:
     return pictures[IDENTITY_SPLITS["test"]] if len(pictures) >= IDENTITY_PICTURES else []
 
 
+def learned_by_identity(root: Path) -> set[Path]:
+    """The pictures that LFW-identity trains on, of all people who have as many as it takes."""
+    people = [person_pictures(folder) for folder in people_folders(root)]
+    return {
+        path for pictures in people if len(pictures) >= IDENTITY_PICTURES for path in pictures[IDENTITY_SPLITS["train"]]
+    }
+
+
 def framing_of(path: Path) -> np.ndarray:
     """Where the landmarks are, by the size of one picture: LFW as it is published, or cut to its centre."""
     picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)

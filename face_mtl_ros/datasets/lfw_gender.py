@@ -7,14 +7,15 @@ import numpy as np
 
 from .dataset import Dataset, DatasetError, check_split, read_lines
 from .labels import GENDERS
-from .lfw import framing_of, pictures_of
+from .lfw import framing_of, learned_by_identity, pictures_of
 
 
 def read_lfw_gender(root: Path, split: str = "train", balanced: bool = False) -> Dataset:
     """Read LFW's folder a person, with male_names.txt and female_names.txt (one picture's file name a line) beside.
 
     Split by person, never by picture: 80 / 10 / 10 % of the people by a hash of their name. The training split leaves
-    out the pictures that LFW-identity tests on.
+    out the pictures that LFW-identity tests on, and validation and test those that it trains on: a column may draw on
+    the other task's, which must not have seen what it is tested on.
 
     Args:
         balanced: keep as many pictures of each gender, the first by a hash of their name (the paper's recipe).
@@ -24,12 +25,16 @@ def read_lfw_gender(root: Path, split: str = "train", balanced: bool = False) ->
     """
     check_split(split)
     listed = [_read_names(root / f"{gender}_names.txt") for gender in GENDERS]
-    here = {path.name: path for path in pictures_of(root, split)}
+    seen = learned_by_identity(root) if split in ("val", "test") else set()
+    here = {path.name: path for path in pictures_of(root, split) if path not in seen}
     # The lists name some pictures that a cropped or partial copy lacks.
     samples = [(here[name], label) for label, names in enumerate(listed) for name in names if name in here]
-    if not samples:
-        raise DatasetError(f"{root} has no listed picture of split '{split}'; expected <root>/<Name>/<Name>_NNNN.jpg")
     samples = _balanced(samples) if balanced else samples
+    if not samples:
+        both = " of both genders" if balanced else ""
+        raise DatasetError(
+            f"{root} has no listed picture{both} of split '{split}'; expected <root>/<Name>/<Name>_NNNN.jpg"
+        )
     return Dataset(
         name="lfw-gender",
         split=split,

@@ -170,11 +170,13 @@ class PerceptionNode(ManagedNode):
 
     def _read(self, data: bytes, kind: type, arrival: float) -> None:
         """Worker thread: one image from its bytes to the published message."""
+        taken = time.monotonic()
         try:
             message: Image | CompressedImage = deserialize_message(data, kind)
             image = image_to_array(message, self._settings.max_image_pixels)
-            converted = time.monotonic()
-            self._publish(image, message.header, arrival, converted)
+            # A frame waits while the one before it is read.
+            stages = {"wait": (taken - arrival) * 1e3, "convert": (time.monotonic() - taken) * 1e3}
+            self._publish(image, message.header, arrival, stages)
         except ImageError as error:
             self._statistics.refused(str(error))
             self.get_logger().warning(f"image skipped: {error}", throttle_duration_sec=1.0)
@@ -185,7 +187,7 @@ class PerceptionNode(ManagedNode):
             self._statistics.failed(f"{type(error).__name__}: {error}")
             self.get_logger().error(f"frame failed: {traceback.format_exc()}", throttle_duration_sec=1.0)
 
-    def _publish(self, image, header, arrival: float, converted: float) -> None:
+    def _publish(self, image, header, arrival: float, stages: dict[str, float]) -> None:
         analyzer, settings = self._analyzer, self._settings
         if analyzer is None:
             return  # the node was cleaned up since the frame came
@@ -198,7 +200,7 @@ class PerceptionNode(ManagedNode):
         message = faces_to_message(faces, header, width, height, version, settings.publish_embedding)
         message.latency_ms = (time.monotonic() - arrival) * 1e3
         self._faces.publish(message)
-        stages = {"convert": (converted - arrival) * 1e3, **analyzer.stage_ms}
+        stages |= analyzer.stage_ms
         if self._crops.get_subscription_count():
             begun = time.monotonic()
             self._crops.publish(crops_to_message(faces, header, version))

@@ -24,7 +24,7 @@ from .views import Views
 
 LIMIT_BYTES = 24 * 2**30  # all caches together
 BATCH = 32
-SAVE_EVERY = 100  # batches, after which a filling that is killed goes on
+SAVE_EVERY = 25  # batches, after which a filling that is killed goes on: less work than an epoch on them
 
 
 class Frozen:
@@ -154,5 +154,5 @@ def _make_room(needed: int) -> None:
     if free < needed * 1.05:
         raise OSError(
             f"{root} has {free / 2**30:.1f} GB left where the features take {needed / 2**30:.1f} GB: set FACE_MTL_HOME "
-            "to a larger disk, or pass --views 0"
+            "to a folder on a larger disk; face-mtl train with random views can do without them, by --views 0"
         )

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ from .recipe import Recipe
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY_S = 60.0
-CHECKPOINT_AFTER_EPOCH_S = 5.0  # at the end of an epoch, so that a kill loses one at most
+CHECKPOINT_AFTER_EPOCH_S = 5.0  # at the end of an epoch, so that a kill loses one at most, or a few short ones
 REPORT_EVERY_S = 10.0
 CLIP_NORM = 5.0
 STAGNATION = 2  # epochs without a lower loss, after which the plateau schedule halves the learning rate
+
+
+_after_epoch_s = ContextVar("after_epoch_s", default=CHECKPOINT_AFTER_EPOCH_S)
 
 
 class TrainingError(RuntimeError):
@@ -42,12 +46,27 @@ class History:
         budgets: what it ran under, {"step", "epochs", "minutes"} each, from which step on.
         epoch_losses: mean loss of each whole epoch.
         validation: what `validate` returned after each epoch, with "epoch".
+        seconds: that it took, those before a resume included.
     """
 
     epochs: float = 0.0
     budgets: list[dict] = field(default_factory=list)
     epoch_losses: list[float] = field(default_factory=list)
     validation: list[dict] = field(default_factory=list)
+    seconds: float = field(default=0.0, compare=False)
+
+
+@contextmanager
+def checkpoint_every_epoch() -> Iterator[None]:
+    """In here `fit` writes a checkpoint after every epoch, so that a kill loses one at most, however short.
+
+    That is not for all: a robot that learns has epochs of a tenth of a second, and a disk that wears.
+    """
+    token = _after_epoch_s.set(0.0)
+    try:
+        yield
+    finally:
+        _after_epoch_s.reset(token)
 
 
 def fit(
@@ -74,9 +93,9 @@ def fit(
             budget that is used up.
         samples: how many samples there are; loss_of gets indices below it. Or how many of each part, of which every
             batch then has the same numbers, in the order of `mixed_indices`.
-        checkpoint: written once a minute, after an epoch, at the end and on Ctrl-C; training continues from it if it is
-            there. The budget (epochs, minutes) may be another one than before: what is left then follows the new one.
-            Of several processes the first one writes and reads it, for all.
+        checkpoint: written once a minute, after an epoch (see checkpoint_every_epoch), at the end and on Ctrl-C;
+            training continues from it if it is there. The budget (epochs, minutes) may be another one than before:
+            what is left then follows the new one. Of several processes the first one writes and reads it, for all.
         report: called with a line of progress about every ten seconds.
         names: the samples' ids, for error messages.
         identity: what else a checkpoint must agree in, such as the preset.
@@ -108,7 +127,7 @@ def fit(
                 _end_epoch(run, validate, report, log)
             stopped = interrupted()
             reporting = now - reported > REPORT_EVERY_S or done >= 1
-            waited = CHECKPOINT_AFTER_EPOCH_S if epoch_ended else CHECKPOINT_EVERY_S
+            waited = _after_epoch_s.get() if epoch_ended else CHECKPOINT_EVERY_S
             saving = now - saved > waited or done >= 1 or stopped
             if reporting or saving:
                 losses += run.settle()
@@ -127,6 +146,7 @@ def fit(
                 raise KeyboardInterrupt
     run.load_average()
     run.history.epochs = run.step * recipe.batch / run.samples
+    run.history.seconds = run.elapsed()
     return run.history
 
 

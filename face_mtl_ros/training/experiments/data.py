@@ -10,6 +10,8 @@ from ...datasets.dataset import UNLABELLED, Dataset, DatasetError, check_classes
 from ...datasets.registry import read_source
 from .paper import TASKS
 
+ABSENT = "split 'test'"  # what readers say of a copy that lacks it; of a damaged one they name file and line
+
 # What is read for a task, the first that is there: a dataset with its options, and its folder under the data's root.
 # The paper's age groups are Adience's; UTKFace's years are cut into the same groups.
 DATASETS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -36,14 +38,20 @@ class TaskData:
     test: Dataset
 
     @property
-    def described(self) -> dict[str, str | int]:
+    def described(self) -> dict[str, str | int | float]:
         """What a report tells of it."""
-        return {"dataset": self.name, **self.sizes, "tested_on": self.test.split}
+        shares = {"majority": self.majority, "val_majority": _largest(self.val, self.task)}
+        return {"dataset": self.name, **self.sizes, "tested_on": self.test.split, **shares}
 
     @property
     def sizes(self) -> dict[str, int]:
         """Numbers of pictures."""
         return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+
+    @property
+    def majority(self) -> float:
+        """The share of the test pictures' largest class: the accuracy of who always says the same."""
+        return _largest(self.test, self.task)
 
 
 def read_task(
@@ -56,7 +64,8 @@ def read_task(
         train_limit, val_limit: so many pictures at most, drawn at random, the same ones each time.
 
     Raises:
-        DatasetError: none of the task's datasets is there, or it is malformed; says where each was looked for.
+        DatasetError: none of the task's datasets is there, or the first that is there is malformed; says where each
+            was looked for.
     """
     choices = DATASETS[task]
     if task in given:
@@ -72,21 +81,35 @@ def read_task(
             return TaskData(task, name, train, _limited(val, task, val_limit), _test(source, task) or val)
         except DatasetError as error:
             errors.append(f"{name}: {error}")
+            if (root / folder).exists():  # it is damaged, which another one in its place would hide
+                break
     raise DatasetError("; ".join(errors))
 
 
-def with_few(data: TaskData, per_class: int) -> TaskData:
-    """With so many training pictures of each class at most, drawn at random, the same ones each time."""
+def with_few(data: TaskData, per_class: int, seed: int = 0) -> TaskData:
+    """With so many training pictures of each class at most, drawn at random, the same ones each time with a seed.
+
+    Runs with other seeds have other pictures, so that their spread tells how much it matters which few there are.
+    There are as many with each seed.
+    """
     labels = data.train.labels[data.task]
-    drawn = np.random.default_rng(0).permutation(len(labels))
+    drawn = np.random.default_rng(seed).permutation(len(labels))
     rows = [drawn[labels[drawn] == label][:per_class] for label in np.unique(labels)]
     return replace(data, train=data.train.take(np.sort(np.concatenate(rows))))
 
 
+def _largest(dataset: Dataset, task: str) -> float:
+    """The share of the largest class."""
+    return max(dataset.counts(task).values()) / len(dataset)
+
+
 def _test(source: str, task: str) -> Dataset | None:
+    """The test split; None where the copy lacks it."""
     try:
         return _limited(read_source(source, "test", task), task)
-    except DatasetError:
+    except DatasetError as error:
+        if ABSENT not in str(error):
+            raise
         return None
 
 

@@ -2,9 +2,13 @@
 
 import json
 import platform
+import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +26,7 @@ from ..corpus import Corpus
 from ..device import best_autocast, best_device, has_bf16
 from ..evaluation import Evaluation, evaluate
 from ..features import Frozen
-from ..loop import History
+from ..loop import History, checkpoint_every_epoch
 from ..views import Views
 from .cells import Cell, Run
 from .data import TaskData
@@ -39,14 +43,16 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
     Returns:
         What its file holds: cell, task, sources, retrain_encoder, per_class, seed; accuracy and macro_f1 on the test
         split, of the weights at the end; curve, the accuracy on the validation pictures after each epoch, and
-        epoch_losses, the mean loss of each; train, val and test, numbers of pictures; epochs; of a column that others
-        draw on `column`, the record of its weights; command, threads, device, and the versions of package and torch.
-        All accuracies are shares of 1.
+        epoch_losses, the mean loss of each; train, val and test, numbers of pictures; majority, the share of the test
+        pictures' largest class; epochs, and seconds of training; of a column that others draw on `column`, the record
+        of its weights; encoder_sha256; command, threads, device, cpu, commit of the code, and the versions of package
+        and torch. All accuracies are shares of 1.
 
     Raises:
         TrainingError, CheckpointError, DatasetError, OSError, KeyboardInterrupt: see training.loop.fit.
     """
-    cell, data = run.cell, setting.read(run.cell.task, run.cell.per_class)
+    _commit()  # now: the checkout may be another one when the training ends
+    cell, data = run.cell, setting.read(run.cell.task, run.cell.per_class, run.seed)
     recipe = setting.recipe_of(run)
     network, key = network_for(setting, run)
     plan = Plan(
@@ -59,7 +65,8 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
         key=key,
     )
     checkpoint = setting.out / "checkpoints" / f"{run.name}.pt"
-    column, history = train_column(network, plan, recipe, checkpoint, report)
+    with checkpoint_every_epoch():
+        column, history = train_column(network, plan, recipe, checkpoint, report)
     result = distributed.of_first(lambda: _record(setting, run, data, network, column, history))
     if distributed.rank() == 0:
         checkpoint.unlink(missing_ok=True)
@@ -85,13 +92,18 @@ def _record(
         "accuracy": scores.accuracy,
         "macro_f1": scores.macro_f1,
         **data.sizes,
+        "majority": data.majority,
         "epochs": setting.recipe_of(run).epochs,
+        "seconds": round(history.seconds, 1),
         "epoch_losses": history.epoch_losses,
         "curve": [epoch["accuracy"] for epoch in history.validation],
         "column": record.model_dump(exclude_none=True) if record else None,
+        "encoder_sha256": setting.bundle().manifest.encoder.file.sha256,
         "command": f"face-mtl experiment {table} {setting.command} {one}",
         "threads": setting.threads,
         "device": _device(),
+        "cpu": _cpu(),
+        "commit": _commit(),
         "package_version": __version__,
         "torch_version": torch.__version__,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
@@ -106,6 +118,36 @@ def _device() -> str:
     return f"{name} in {'bf16' if has_bf16(best_device()) else 'fp32'}"
 
 
+def _cpu() -> str:
+    """Such as "AMD EPYC 7763 64-Core Processor"; the architecture where the system does not tell."""
+    try:
+        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        named = None
+    return named[1].strip() if named else platform.machine()
+
+
+@cache
+def _commit() -> str:
+    """The checkout's, with "+" where its files differ from it; empty where the package is in none of its own."""
+    package = Path(__file__).parents[2]
+    git = ["git", "--no-optional-locks", "-C", str(package)]
+    try:
+        said = subprocess.run([*git, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True)
+        top, _, commit = said.stdout.strip().partition("\n")
+        if said.returncode or Path(top) != package.parent:  # such as a .venv in somebody's repository
+            return ""
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], capture_output=True).returncode
+    except FileNotFoundError:  # no git here
+        return ""
+    return commit + ("+" if changed else "")
+
+
+def column_record(setting: Setting, run: Run) -> FileRecord:
+    """The file of a plain column's weights; as `Setting.result` where it is not trained yet."""
+    return FileRecord.model_validate(setting.result(run)["column"])
+
+
 def network_for(setting: Setting, run: Run) -> tuple[ProgressiveNetwork, str]:
     """The frozen encoder and the columns that the run draws on, and what identifies them for the cache of features."""
     bundle = setting.bundle()
@@ -113,7 +155,7 @@ def network_for(setting: Setting, run: Run) -> tuple[ProgressiveNetwork, str]:
     network.encoder.load_state_dict(to_torch(bundle.encoder))
     digests = [bundle.manifest.encoder.file.sha256]
     for needed in run.needs:
-        record = FileRecord.model_validate(json.loads(setting.result_file(needed).read_text())["column"])
+        record = column_record(setting, needed)
         weights = read_tensors(setting.out, record)
         network.add_column(needed.cell.task, len(weights["classifier.bias"]))
         network.columns[needed.cell.task].load_state_dict(to_torch(weights))

@@ -15,7 +15,7 @@ from .. import distributed
 from ..loop import TrainingError
 from .cells import Run
 from .run import train
-from .setting import Setting
+from .setting import LOCKS, Setting
 
 POLL_S = 2.0
 
@@ -52,7 +52,7 @@ def work(setting: Setting, runs: Sequence[Run], report: Report) -> None:
 def _take(setting: Setting, run: Run, left: int, failed: set[Run], report: Report) -> bool:
     """Train the run unless it is done or another process is at it; whether there was something to do."""
     first = distributed.rank() == 0
-    with claimed(setting.out / "locks" / f"{run.name}.lock") if first else nullcontext(False) as mine:
+    with claimed(setting.out / LOCKS / f"{run.name}.lock") if first else nullcontext(False) as mine:
         if not distributed.of_first(lambda: mine and not setting.is_done(run)):
             return False
         report(f"{run.name}: begins, {left} runs are not done")

@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 from ...bundle.bundle import Bundle, load_bundle
 from ...bundle.files import write_atomically
+from ...file_lock import alone
 from ...networks.presets import Preset
 from ..recipe import Recipe
 from .cells import Run
 from .data import TaskData, read_task, with_few
 
 CONFIGURATION = "experiment.json"
+LOCKS = "locks"
 UNSAID = {"adapters": "layers", "column_width": None}  # of folders from before there were these options
 MOST_PASSES = 5  # times as many epochs where labels are few, so that their steps are fewer by less
 
@@ -55,6 +57,10 @@ class Setting:
     def is_done(self, run: Run) -> bool:
         return self.result_file(run).exists()
 
+    def result(self, run: Run) -> dict[str, Any]:
+        """What a run that is done measured."""
+        return _read_result(self.result_file(run))
+
     def recipe_of(self, run: Run) -> Recipe:
         """A run's recipe; a cell with fewer pictures than the task's other cells passes over them more often."""
         cell, epochs = run.cell, self.recipe.epochs
@@ -71,11 +77,11 @@ class Setting:
         """The encoder's, with columns of the width that is asked for."""
         return replace(self.bundle().preset, column_width=self.column_width)
 
-    def read(self, task: str, per_class: int = 0) -> TaskData:
-        """A task's pictures, or so many of each class out of all; read once a process."""
+    def read(self, task: str, per_class: int = 0, seed: int = 0) -> TaskData:
+        """A task's pictures, or so many of each class out of all, drawn with the seed; read once a process."""
         given = tuple(sorted(self.given.items()))
         if per_class:
-            return with_few(_task_data(task, self.data, given, None, self.val_limit), per_class)
+            return with_few(_task_data(task, self.data, given, None, self.val_limit), per_class, seed)
         return _task_data(task, self.data, given, self.train_limit, self.val_limit)
 
 
@@ -90,6 +96,7 @@ def described(setting: Setting, data: Mapping[str, TaskData]) -> dict[str, Any]:
             "sha256": manifest.encoder.file.sha256,
             "command": manifest.encoder.provenance.command,
             "samples": manifest.encoder.provenance.samples,
+            "epochs": manifest.encoder.provenance.epochs,
             "began": any(name.startswith("began/") for name in manifest.encoder.metrics),
         },
         "recipe": recipe,
@@ -101,42 +108,81 @@ def described(setting: Setting, data: Mapping[str, TaskData]) -> dict[str, Any]:
     }
 
 
-def check_folder(out: Path, description: Mapping[str, Any]) -> None:
-    """Make sure that the folder is this experiment's, and mark a new one as such.
+def check_folder(out: Path, description: Mapping[str, Any]) -> dict[str, Any]:
+    """Make sure that the folder is this experiment's, or new. Writes nothing.
 
-    Data that were missing before may be there now; the other way round the older ones stay on record.
+    Returns:
+        What it says of itself; nothing where it is new.
 
     Raises:
-        ValueError: the folder holds another experiment, or what is no experiment.
-        OSError: it cannot be written.
+        ValueError: the folder holds another experiment, or what is no experiment, or is a file.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file: name a folder")
+    # Before the configuration is looked for: what another process writes after its own is no stranger's.
+    foreign = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.exists() else []
     older = {**UNSAID, **read_folder(out)} if (out / CONFIGURATION).exists() else {}
-    if not older and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} is no folder of an experiment and not empty: pass another --out")
+    if not older and foreign:
+        raise ValueError(
+            f"{out} is no folder of an experiment and not empty: pass another --out (it holds {foreign[0]} and no "
+            f"{CONFIGURATION})"
+        )
     for name, there, here in _compared(older, description):
         if there != here:
             raise ValueError(
                 f"{out} holds an experiment with another configuration ({name}: {there!r} there and {here!r} here): "
                 "pass another --out, or the same options as then"
             )
-    kept = {**description, "data": {**older.get("data", {}), **description["data"]}}
-    if kept != older:
-        write_atomically(out / CONFIGURATION, (json.dumps(kept, indent=1) + "\n").encode())
+    return older
+
+
+def mark_folder(out: Path, description: Mapping[str, Any]) -> None:
+    """Make sure that the folder is this experiment's, and mark a new one as such; several processes may do so at once.
+
+    Data that were missing before may be there now; the other way round the older ones stay on record.
+
+    Raises:
+        ValueError: as of check_folder.
+        OSError: it cannot be written.
+    """
+    check_folder(out, description)  # before the lock, which a stranger's folder shall not get
+    with alone(out / LOCKS / ".folder.lock", f"marking {out}"):
+        older = check_folder(out, description)
+        kept = {**description, "data": {**older.get("data", {}), **description["data"]}}
+        if kept != older:
+            write_atomically(out / CONFIGURATION, (json.dumps(kept, indent=1) + "\n").encode())
 
 
 def read_folder(out: Path) -> dict[str, Any]:
     """The configuration of an experiment's folder; ValueError where it is none."""
     try:
-        return json.loads((out / CONFIGURATION).read_text())
-    except FileNotFoundError:
+        return _read_json(out / CONFIGURATION, "pass another --out")
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{out} is no folder of an experiment: it has no {CONFIGURATION}") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{out / CONFIGURATION} is damaged ({error}): pass another --out") from error
 
 
 def read_results(out: Path) -> list[dict[str, Any]]:
-    """What the done runs of a folder measured, by name; see run.train."""
-    return [json.loads(file.read_text()) for file in sorted((out / "results").glob("*.json"))]
+    """What the done runs of a folder measured, by name; see run.train. ValueError where a file is damaged."""
+    return [_read_result(file) for file in sorted((out / "results").glob("*.json"))]
+
+
+def _read_result(file: Path) -> dict[str, Any]:
+    return _read_json(file, "remove it, and the same command as then makes the run again")
+
+
+def _read_json(file: Path, remedy: str) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text())
+    except ValueError as error:  # no text, or no JSON
+        raise ValueError(f"{file} is damaged ({error}): {remedy}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged (expected an object, found {found!r:.40}): {remedy}")
+    return found
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is what another process writes that is just beginning the experiment: a lock, a partial file."""
+    return path.name in (LOCKS, CONFIGURATION) or path.name.startswith(f".{CONFIGURATION}.")
 
 
 def _compared(older: Mapping, newer: Mapping, prefix: str = "") -> list[tuple[str, Any, Any]]:
