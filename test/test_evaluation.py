@@ -135,6 +135,19 @@ def test_json_has_every_figure_and_they_agree(run, bundle, pictures):
     assert result["model_version"] and "macro_f1" in result and "groups" not in result
 
 
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_any_engine_gives_the_same_accuracy(run, bundle, pictures, engine):
+    pytest.importorskip(engine, reason="the engine is an extra")
+    asked = [*folder(bundle, pictures, "age"), "--json", "--device", "cpu", "--precision", "fp32"]
+    results = []
+    for name in (engine, "torch"):
+        status, out, err = run(*asked, "--engine", name)
+        assert status == 0, err
+        results.append(json.loads(out))
+    assert results[0]["confusion"] == results[1]["confusion"]
+    assert results[0]["nll"] == pytest.approx(results[1]["nll"], abs=1e-3)
+
+
 def test_the_table_says_what_the_json_says(run, bundle, pictures):
     result = json.loads(run(*folder(bundle, pictures, "age"), "--json")[1])
     status, out, _ = run(*folder(bundle, pictures, "age"))

@@ -350,7 +350,7 @@ def test_a_gpu_that_is_not_there_is_named(rtx, bundle, monkeypatch):
 
 
 def test_a_library_whose_own_libraries_are_not_on_the_path_is_said(bundle, tmp_path):
-    """As of a Jetson's TensorRT where LD_LIBRARY_PATH lacks its folder; `auto` takes another engine."""
+    """As of a Jetson's TensorRT where LD_LIBRARY_PATH lacks its folder."""
     (tmp_path / "tensorrt").mkdir()
     (tmp_path / "tensorrt" / "__init__.py").write_text("import ctypes\n\nctypes.CDLL('libnvinfer_not_there.so.10')\n")
     code = (
