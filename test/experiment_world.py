@@ -59,16 +59,21 @@ def call(capsys, home, tmp_path, data, encoder, monkeypatch):
 @pytest.fixture
 def start(tmp_path, data, home):
     """Start the command as a process of its own, which knows no preset `tiny`."""
-    compact = write_random_bundle(tmp_path / "compact", "compact", {}).root
+    compact, started = write_random_bundle(tmp_path / "compact", "compact", {}).root, []
 
     def run(*words):
         given = ["experiment", "table5", "--data", data, "--out", tmp_path / "out", "--encoder", compact, *USED]
         given += ["--batch", "16", "--runs", "1", "--threads", "1", *words]
         code = "import sys; from face_mtl_ros.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", code, *map(str, given)]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment))
+        return started[-1]
 
-    return run
+    yield run
+    for process in started:  # those that a failed test left, stopped or not
+        process.kill()
+        process.wait()
 
 
 def begun(lines):

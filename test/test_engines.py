@@ -160,11 +160,13 @@ def test_what_was_used_longest_ago_goes_first():
         keep(entry, 100, age=[3, 4, 1, 2][i])
     keep(cache_dir() / "int8" / "int8-cpu.onnx", 1000, age=9)
     (cache_dir() / "tensorrt" / "b.lock").touch()
-    keep(cache_dir() / "tensorrt" / ".c.engine.partial", 1000, age=9)  # another process writes it
+    (cache_dir() / "tensorrt" / ".c.engine.partial").write_bytes(bytes(1000))  # another process writes it
     assert prune(400) == []
     assert prune(250) == [entries[1], entries[0]]
     assert InUse(entries[3]).entry.is_dir()  # which is a use
     assert prune(100) == [entries[2]] and entries[3].is_dir()
+    keep(cache_dir() / "tensorrt" / ".c.engine.partial", 1000, age=0)  # a kill left it behind
+    assert prune(400) == [cache_dir() / "tensorrt" / ".c.engine.partial"]
     assert (cache_dir() / "int8" / "int8-cpu.onnx").exists() and (cache_dir() / "tensorrt" / "b.lock").exists()
 
 

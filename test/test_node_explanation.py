@@ -22,7 +22,7 @@ def picture_of(message):
 
 
 def test_the_largest_face_is_explained_while_somebody_subscribes_and_frames_go_on(watcher, random_bundle):
-    parameters = {"model": random_bundle.root, "detector": "haar", "explain_rate": 1.0}
+    parameters = {"model": random_bundle.root, "detector": "haar", "device": "cpu", "explain_rate": 1.0}
     with node_process("perception_node", parameters) as node:
         watcher.ready()
         watcher.publish_until_seen(test_nodes.PICTURE, 3)

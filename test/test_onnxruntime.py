@@ -106,9 +106,11 @@ def test_out_of_memory_means_smaller_batches_and_then_an_error(bundle, monkeypat
     expected = engine.run(inputs, described)
     engine.device, whole = "cuda:0", engine._infer
 
+    said = iter(("Failed to allocate memory for a buffer of size 1", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED"))
+
     def infer(given):
         if len(given["crops"]) > fits:
-            raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
+            raise RuntimeError(next(said, "Requested 1, Available memory of 0 is smaller; CUDA error 2: out of memory"))
         return whole(given)
 
     monkeypatch.setattr(engine, "_infer", infer)
@@ -217,6 +219,7 @@ def test_auto_on_a_gpu_tries_one_engine_after_the_other(bundle, tmp_path, monkey
     (tmp_path / "nvidiactl").touch()
     monkeypatch.setattr(engines, "NVIDIA_NODES", (tmp_path / "nvidiactl",))
     monkeypatch.setattr(engines, "tensorrt_why_not", lambda _device: "tensorrt is not installed")
+    monkeypatch.setattr(engines, "_torch_why_not", lambda: None)
     asked = []
 
     def no_torch(_bundle, device, *_):

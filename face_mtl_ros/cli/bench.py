@@ -107,7 +107,8 @@ def _check(args: argparse.Namespace) -> None:
 def _auto(args: argparse.Namespace) -> dict[str, str] | None:
     """The engine, device and precision that a user gets who chooses none; None where there is no engine."""
     options = ["--device", args.device, "--threads", str(args.threads)]
-    lines = _module("runtime.measure", "compact", "auto", "auto", *options)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = _module("runtime.measure", "compact", "auto", "auto", *options, home=f"{folder}/home")
     return {key: lines[0][key] for key in ("engine", "device", "precision")} if lines else None
 
 
@@ -136,7 +137,10 @@ def inference(args: argparse.Namespace, rates: dict[str, float]) -> Iterator[dic
                         "ms, {faces_per_s} faces/s, {gflops} GFLOP/s, {memory_mb} MB".format(**entry)
                     )
                     yield entry
-                if device and not args.precision and precision == "fp32":
+                if not args.precision and precision == "fp32":
+                    if not device:  # such as an NPU, which has no fp32
+                        precisions += [name for name in ("fp16",) if args.device not in ("auto", "cpu")]
+                        continue
                     more = PRECISIONS.get((engine, device), ())
                     precisions += [p for p in more if p != "bf16" or device != "cpu" or has_bf16]
 
@@ -182,7 +186,7 @@ def _module(name: str, *arguments: str, home: str | None = None) -> list[dict] |
         reason = ended.stderr.strip().splitlines()[-1:] or [f"status {ended.returncode}"]
         _say(f"{' '.join(arguments[:3])} left out: {reason[0]}")
         return None
-    return [json.loads(line) for line in ended.stdout.splitlines()]
+    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
 
 
 def pictures(seconds: float, device: str = "auto") -> Iterator[dict]:
@@ -246,7 +250,8 @@ def _pipeline(device: str) -> Iterator[dict]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            yield json.loads(line)
+            if line.startswith("{"):  # else a library's own
+                yield json.loads(line)
     if process.returncode:
         _say(f"perception node left out from here: its benchmark ended with status {process.returncode}, see above")
 

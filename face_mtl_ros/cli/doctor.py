@@ -147,8 +147,8 @@ def _tensorrt(bundle: Bundle) -> str:
     from ..runtime.cuda import Cuda
     from ..runtime.tensorrt_library import choose, precisions
 
-    library, _ = choose(Cuda().capability)
-    return f"it has {', '.join(name for name in precisions(library) if name != 'int8')}{_int8(bundle, GPU)}"
+    able = precisions(*choose(Cuda().capability))
+    return f"it has {', '.join(name for name in able if name != 'int8')}{_int8(bundle, GPU)}"
 
 
 def _openvino(bundle: Bundle) -> str:

@@ -120,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         if distributed.rank() == 0:
             _print_plan(args, setting, runs)
         return 1 if missing else 0
+    if args.table == FIGURE4:
+        from ..training.experiments import figure4  # noqa: F401  # where captum is missing, say so before the work
     work_together(setting, runs, args.jobs, report)
     if distributed.rank():
         return 0

@@ -1,7 +1,9 @@
 """face-mtl explain: where the columns look, as the paper's Figure 4."""
 
 import argparse
+import contextlib
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -62,13 +64,9 @@ def run(args: argparse.Namespace) -> int:
     bundle = load_bundle(locate_bundle(args.model))
     crops = _dataset_crops(args) if args.dataset else _picture_crop(args)[None]
 
-    # What importing torch makes stays: to look for garbage in it, now and at the end, is a fifth of a picture's time.
-    gc.disable()
-    from ..explain.figure import Panel, draw_figure
-    from ..explain.maps import Explainer
-
-    gc.freeze()
-    gc.enable()
+    with _imports_uncollected():
+        from ..explain.figure import Panel, draw_figure
+        from ..explain.maps import Explainer
     explainer = Explainer(bundle)
     inputs = normalize(crops.astype(np.float32))[:, None]
     shown = crops.mean(0).round().astype(np.uint8)
@@ -88,6 +86,19 @@ def run(args: argparse.Namespace) -> int:
     write_atomically(args.output, draw_figure(panels, title))
     report(f"written: {args.output}")
     return 0
+
+
+@contextlib.contextmanager
+def _imports_uncollected() -> Iterator[None]:
+    """What importing torch makes stays: to look for garbage in it, now and at the end, is a fifth of the whole time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _picture_crop(args: argparse.Namespace) -> np.ndarray:

@@ -1,6 +1,8 @@
 """What the package's other parts log, as the node's own lines: `engine auto` says why, compiling says how far it is."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 from rclpy.node import Node
 
@@ -13,7 +15,12 @@ class NodeLog(logging.Handler):
         self._logger = node.get_logger()
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        try:
+            self._pass_on(record, self.format(record))
+        except Exception:  # a line that cannot be logged must not stop what it tells of
+            self.handleError(record)
+
+    def _pass_on(self, record: logging.LogRecord, text: str) -> None:
         # rclpy remembers the level of every line that logs, and wants it to stay the same.
         if record.levelno >= logging.ERROR:
             self._logger.error(text)
@@ -25,8 +32,13 @@ class NodeLog(logging.Handler):
             self._logger.debug(text)
 
 
-def log_through(node: Node) -> None:
-    """Have the package's own loggers end in the node's, from its level on."""
-    package = logging.getLogger(__package__.partition(".")[0])
-    package.addHandler(NodeLog(node))
+@contextlib.contextmanager
+def log_through(node: Node) -> Iterator[None]:
+    """Have the package's own loggers end in the node's, from the level on that it has now."""
+    package, handler = logging.getLogger(__package__.partition(".")[0]), NodeLog(node)
+    package.addHandler(handler)
     package.setLevel(int(node.get_logger().get_effective_level()))
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)

@@ -31,7 +31,8 @@ class PerceptionSettings(Settings):
     model: str = Field("default", description="Model bundle: a folder, or a name among installed and shipped models.")
     detector: Literal["auto", "yunet", "haar"] = Field("auto", description="Face detector; auto: yunet if installed.")
     engine: Literal["auto", "tensorrt", "openvino", "torch", "onnxruntime"] = Field(
-        "auto", description="Inference engine; auto: tensorrt on an NVIDIA GPU, else what is fastest on this CPU."
+        "auto",
+        description="Inference engine; auto: the first that runs on an NVIDIA GPU, else the fastest on this CPU.",
     )
     device: str = Field("auto", description="Device of the engine: cpu, GPU (OpenVINO), or cuda:0 (the others).")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field("auto", description="Arithmetic of the engine.")

@@ -28,10 +28,10 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
     try:
         rclpy.init(args=args)
         node = make_node()
-        log_through(node)
-        if hasattr(node, "autostart"):
-            node.autostart()
-        rclpy.spin(node)
+        with log_through(node):
+            if hasattr(node, "autostart"):
+                node.autostart()
+            rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass  # the ordinary ways to end
     finally:

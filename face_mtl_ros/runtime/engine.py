@@ -10,8 +10,9 @@ from ..bundle.manifest import DescriptorRecord
 INPUT = "crops"
 EMBEDDING = "encoder/embedding"  # the output beside the tasks'; no task's name has a slash
 
-# In these the encoder's first convolution stays in fp32. It sees one channel and costs next to nothing, but eight bits
-# are few for grey levels and for what they are multiplied by: over half of bf16's error comes from it.
+# In these torch and the graphs for GPUs keep the encoder's first convolution in fp32 (OpenVINO rounds by itself). It
+# sees one channel and costs next to nothing, but eight bits are few for grey levels and for what they are multiplied
+# by: over half of bf16's error comes from it.
 FIRST_IN_FP32 = frozenset({"bf16"})
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import weakref
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..paths import cache_dir
 logger = logging.getLogger(__name__)
 
 ENGINES = ("openvino", "onnxruntime", "tensorrt")
+WRITING_S = 3600.0
 LIMIT_BYTES = 2 * 2**30  # all engines together
 LOCK = ".lock"  # of those who hold and those who remove, and suffix of what runtime.plan_cache locks while it builds
 
@@ -104,8 +106,12 @@ def kept_bytes() -> int:
 
 def _entries() -> list[Path]:
     found = [entry for engine in ENGINES for entry in (cache_dir() / engine).glob("*")]
-    # What begins with a dot is being written.
-    return [entry for entry in found if entry.suffix != LOCK and not entry.name.startswith(".")]
+    return [entry for entry in found if entry.suffix != LOCK and not _is_being_written(entry)]
+
+
+def _is_being_written(entry: Path) -> bool:
+    """What begins with a dot is, unless a kill left it behind."""
+    return entry.name.startswith(".") and time.time() - _last_use(entry) < WRITING_S
 
 
 def _bytes(entry: Path) -> int:

@@ -25,7 +25,7 @@ MAKERS: dict[str, Callable[[Bundle, str, str, int], Engine]] = {
 }
 ENGINES = ("auto", *MAKERS)
 CPU_INFO = Path("/proc/cpuinfo")  # has no line of flags on other processors than x86
-NVIDIA_NODES = (Path("/dev/nvidiactl"), Path("/dev/nvhost-gpu"))  # a desktop's driver, a Jetson's
+NVIDIA_NODES = tuple(map(Path, ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg")))  # a desktop's, a Jetson's, WSL's
 
 
 def make_engine(
@@ -78,8 +78,17 @@ def _on_gpus(device: str) -> Iterator[tuple[str, str, str | None]]:
         if not any(node.exists() for node in NVIDIA_NODES):
             return  # nor has any other one, and importing torch takes seconds
         device = "cuda"
-    for name in ("torch", "onnxruntime"):
-        yield name, device, None if importlib.util.find_spec(name) else f"{name} is not installed"
+    yield "torch", device, _torch_why_not()
+    yield "onnxruntime", device, None if importlib.util.find_spec("onnxruntime") else "onnxruntime is not installed"
+
+
+def _torch_why_not() -> str | None:
+    """Why torch has no CUDA, told without importing it, which takes seconds; None where it has."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return "torch is not installed"
+    said = Path(found.origin).with_name("version.py").read_text()
+    return "torch is a build for CPUs" if re.search(r"^cuda\b.*= None$", said, re.MULTILINE) else None
 
 
 def _on_cpu(device: str, precision: str) -> tuple[str, str]:

@@ -29,6 +29,8 @@ INSTALL_GPU = (
     "pip uninstall onnxruntime, then pip install onnxruntime-gpu; on a Jetson take the wheel that NVIDIA publishes for "
     "its JetPack"
 )
+# What its providers, CUDA's libraries and TensorRT say of it; "memory" alone is in what says of other failures.
+NO_MEMORY = "out ?of ?memory|failed to allocate|bad[ _]alloc|alloc_failed|available memory"
 SILENT = 4  # severity from which ONNX Runtime logs on its own: what goes wrong is raised, and said once
 
 
@@ -98,7 +100,7 @@ class OnnxRuntimeEngine:
                 parts = [self._infer_padded(inputs, *part) for part in chunks(n, self._largest)]
                 return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
             except Exception as error:  # ONNX Runtime's errors have no common class
-                if not re.search("out of memory|failed to allocate|bad alloc", str(error), re.IGNORECASE):
+                if not re.search(NO_MEMORY, str(error), re.IGNORECASE):
                     raise
                 if self._largest == BUCKETS[0]:
                     raise EngineError(

@@ -79,14 +79,15 @@ def choose(capability: tuple[int, int]) -> tuple[ModuleType, str]:
     return load_library("tensorrt"), ""
 
 
-def precisions(library: ModuleType) -> list[str]:
-    """What it compiles in; a GPU of before compute capability 8.0 has no bf16 all the same."""
-    return [name for name in PRECISIONS if name != "bf16" or hasattr(library, "bfloat16")]
+def precisions(library: ModuleType, target: str = "") -> list[str]:
+    """What it compiles in for a target: a library of before 9 has no bf16, nor has a GPU of before capability 8.0."""
+    has_bf16 = hasattr(library, "bfloat16") and target != "sm75"
+    return [name for name in PRECISIONS if name != "bf16" or has_bf16]
 
 
 def check_wish(library: ModuleType, precision: str, target: str) -> None:
     """EngineError where the library, or the target, has no such precision, or the library no such target."""
-    able = [name for name in precisions(library) if (name, target) != ("bf16", "sm75")]
+    able = precisions(library, target)
     if precision not in able:
         where = f" for {target}" if precision in PRECISIONS and target else ""
         raise EngineError(

@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..bundle.bundle import Bundle
 from ..networks.topology import INPUT_SIZE
 from .engine import EMBEDDING, FIRST_IN_FP32, EngineError, check_descriptors
+
+if TYPE_CHECKING:  # it imports torch
+    from .cuda_graphs import CudaGraphs
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 CROPS = "/crops"  # the input beside the descriptors, whose names have no slash
@@ -66,26 +70,37 @@ class TorchEngine:
         network = build_network(bundle)
         if device != "cpu" or precision != "fp32":  # a rounding less behind each convolution
             fold_normalization(network)
-        try:
-            network.to(device)
-        except torch.cuda.OutOfMemoryError as error:
-            raise EngineError(
-                f"{device} has too little memory left for the model; end what else uses it, or take a smaller preset"
-            ) from error
         self._exact = int(precision in FIRST_IN_FP32)  # of the encoder's layers
         layers = list(network.encoder.layers)
         for layer in layers[: self._exact]:
             layer.register_forward_hook(lambda _layer, _inputs, output: output.to(self._dtype))
         for part in (*layers[self._exact :], network.columns):
             part.to(self._dtype)
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
-        self._graphs = None
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
+        self._network = network
+        self._graphs: CudaGraphs | None = None
         if device != "cpu":
-            from .cuda_graphs import CudaGraphs
+            try:
+                self._to_gpu(device)
+            except torch.cuda.OutOfMemoryError as error:
+                raise EngineError(
+                    f"{device} has too little memory left for the model; end what else uses it, or take another preset"
+                ) from error
+            except EngineError:
+                raise
+            except RuntimeError as error:  # such as of a GPU for which this torch has no kernels
+                raise EngineError(f"torch cannot run the model on {device}: {' '.join(str(error).split())}") from error
 
-            shapes: dict[str, tuple[int, ...]] = {CROPS: (1, INPUT_SIZE, INPUT_SIZE)}
-            shapes |= {name: (record.dimensions,) for name, record in self._manifest.descriptors.items()}
-            self._graphs = CudaGraphs(self._forward, shapes, device)
+    def _to_gpu(self, device: str) -> None:
+        """Move the network, and record the graph of one face: whether it runs at all is to be known now."""
+        from .cuda_graphs import CudaGraphs
+
+        self._network = self._network.to(device)
+        shapes: dict[str, tuple[int, ...]] = {CROPS: (1, INPUT_SIZE, INPUT_SIZE)}
+        shapes |= {name: (record.dimensions,) for name, record in self._manifest.descriptors.items()}
+        graphs = CudaGraphs(self._forward, shapes, device)
+        graphs.run({name: np.zeros((1, *row), np.float32) for name, row in shapes.items()})
+        self._graphs = graphs
 
     def run(self, crops: np.ndarray, descriptors: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         given = check_descriptors(self._manifest.descriptors, descriptors, len(crops))

@@ -107,7 +107,7 @@ def _power(tested: Sequence[Row]) -> list[str]:
     spread = f" (the median; {min(detectable):.1f} to {max(detectable):.1f})" if len(tested) > 1 else ""
     large = sum(abs(row.paper_gain) >= row.detectable for row in tested)
     return [
-        f"With {span([row.ours.n for row in tested if row.ours])} runs a test would show gains of "
+        f"With {span([row.compared for row in tested])} runs a test would show gains of "
         f"{np.median(detectable):.1f} points and more{spread}: the paper's own gain is that large in {large} of "
         f"{len(tested)}."
     ]

@@ -37,6 +37,7 @@ class Row:
         sampling: standard error of one run that the number of test pictures brings about.
         train, test, epochs, devices: of our runs; 0 and "" where there are none.
         same_device: the plain column was trained on the same device, in the same precision.
+        compared: how many seeds ours and the plain column share.
     """
 
     task: str
@@ -58,6 +59,7 @@ class Row:
     epochs: float = 0.0
     devices: str = ""
     same_device: bool = True
+    compared: int = 0
 
     @property
     def difference(self) -> float:
@@ -121,6 +123,7 @@ def _row(cell: Cell, table: str, results: Results) -> Row:
         head,
         ours=ours,
         macro_f1=mean_and_error(_percent(found, "macro_f1")),
+        compared=len(mine),
         gain=float(np.mean(compared[0]) - np.mean(compared[1])) if mine else NAN,
         detectable=detectable_difference(*compared),
         p=welch(*compared),
