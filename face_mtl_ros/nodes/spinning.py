@@ -9,6 +9,7 @@ from rclpy.node import Node
 
 from .answers import answer_patiently
 from .logs import log_through
+from .memory import keep_freed_memory
 
 
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
@@ -23,6 +24,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> None:
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)  # before rclpy.init, whose own handler then calls it
+    keep_freed_memory()
     answer_patiently()
     node = None
     try:
