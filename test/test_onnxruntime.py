@@ -9,7 +9,7 @@ import pytest
 from tiny_world import TINY, know_tiny
 
 from face_mtl_ros.bundle.manifest import TEMPLATE, DescriptorRecord
-from face_mtl_ros.runtime import engines
+from face_mtl_ros.runtime import engines, processor
 from face_mtl_ros.runtime.engine import EMBEDDING, EngineError
 from face_mtl_ros.runtime.engines import make_engine
 from face_mtl_ros.runtime.onnxruntime_engine import OnnxRuntimeEngine
@@ -42,7 +42,7 @@ def tiny(monkeypatch, home):
 def with_avx512(tmp_path, monkeypatch):
     """Whatever this processor has."""
     (tmp_path / "cpuinfo").write_text("flags\t\t: avx2 avx512f\n")
-    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_provider_that_does_not_load_is_no_silent_cpu(bundle, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("processor", "precision", "taken", "why"),
+    ("cpu_info", "precision", "taken", "why"),
     [
         (
             "flags\t\t: fpu avx avx2\n",
@@ -196,18 +196,18 @@ def test_a_provider_that_does_not_load_is_no_silent_cpu(bundle, monkeypatch):
     ],
 )
 def test_auto_takes_it_where_it_is_the_faster_one(
-    bundle, tmp_path, monkeypatch, caplog, processor, precision, taken, why
+    bundle, tmp_path, monkeypatch, caplog, cpu_info, precision, taken, why
 ):
-    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "cpuinfo")
-    if processor:
-        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{processor}")
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
+    if cpu_info:
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{cpu_info}")
     caplog.set_level("INFO")
     assert make_engine(bundle, "auto", device="cpu", precision=precision).name == taken
     assert f"(auto: device is cpu{why})" in caplog.text
 
 
 def test_auto_takes_it_for_int8_too_where_it_is_the_faster_one(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
     (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx avx2\n")
     monkeypatch.setitem(engines.MAKERS, "onnxruntime", lambda *_: OnnxRuntimeEngine(bundle, "cpu"))
     assert make_engine(bundle, "auto", device="cpu", precision="int8").name == "onnxruntime"

@@ -14,7 +14,7 @@ from tiny_world import TINY, know_tiny
 from face_mtl_ros.bundle.bundle import load_bundle, write_manifest
 from face_mtl_ros.bundle.manifest import DescriptorRecord
 from face_mtl_ros.cli import main
-from face_mtl_ros.runtime import engines, tensorrt_library
+from face_mtl_ros.runtime import processor, tensorrt_library
 from face_mtl_ros.runtime.buckets import BUCKETS, bucket_of, chunks, offsets
 from face_mtl_ros.runtime.bundle_key import bundle_key
 from face_mtl_ros.runtime.cuda import Cuda
@@ -47,7 +47,7 @@ MODELS = sorted(file.parent for file in (Path(__file__).parents[1] / "models").g
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch, home, tmp_path):
     know_tiny(monkeypatch)
-    monkeypatch.setattr(engines, "CPU_INFO", tmp_path / "none")  # or `auto` would go by this machine's processor
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "none")  # or `auto` would go by this machine's processor
 
 
 @pytest.fixture

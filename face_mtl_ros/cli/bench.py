@@ -29,6 +29,7 @@ PRECISIONS = {
     ("tensorrt", "cuda"): ("fp16", "bf16", "int8"),
     ("openvino", "cpu"): ("bf16", "int8"),
     ("openvino", "gpu"): ("fp16", "int8"),
+    ("openvino", "npu"): ("fp16", "int8"),
     ("torch", "cpu"): ("bf16",),
     ("torch", "cuda"): ("fp16", "bf16"),
     ("onnxruntime", "cpu"): ("int8",),
@@ -138,9 +139,7 @@ def inference(args: argparse.Namespace, rates: dict[str, float]) -> Iterator[dic
                     )
                     yield entry
                 if not args.precision and precision == "fp32":
-                    if not device:  # such as an NPU, which has no fp32
-                        precisions += [name for name in ("fp16",) if args.device not in ("auto", "cpu")]
-                        continue
+                    device = device or device_kind(args.device)  # such as an NPU, which has no fp32
                     more = PRECISIONS.get((engine, device), ())
                     precisions += [p for p in more if p != "bf16" or device != "cpu" or has_bf16]
 

@@ -1,18 +1,16 @@
 """What face-mtl bench says of the machine: its processors, and how fast their matrix products are."""
 
 import os
-import platform
 import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from ..runtime.cuda import Cuda
 from ..runtime.engine import EngineError
 from ..runtime.measure import measured_times
-from .doctor import INSTRUCTIONS
+from ..runtime.processor import instructions, processor_name
 
 SIZE, TORCH_SIZE = 2048, 4096  # rows and columns of the products
 BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # elsewhere bf16 is emulated, slower than fp32
@@ -25,10 +23,9 @@ def machine(seconds: float, device: str = "auto") -> dict:
         seconds: for each product, but no longer than 1.
         device: as for the engines; an NVIDIA GPU is looked for where it leaves that open or asks for one.
     """
-    cpu, instructions = _cpu()
     found = {
-        "cpu": cpu,
-        "instructions": instructions,
+        "cpu": processor_name(),
+        "instructions": instructions(),
         "threads": len(os.sched_getaffinity(0)),
         "load_at_start": load_average(),
     }
@@ -36,7 +33,7 @@ def machine(seconds: float, device: str = "auto") -> dict:
     cuda = f"cuda{on_gpu[1] or ''}" if on_gpu else None
     if cuda and (gpu := _gpu(cuda)):
         found["gpu"] = gpu
-    return {**found, "gemm_gflops": gemm_gflops(min(seconds, 1.0), instructions, cuda)}
+    return {**found, "gemm_gflops": gemm_gflops(min(seconds, 1.0), cuda)}
 
 
 def load_average() -> list[float]:
@@ -44,7 +41,7 @@ def load_average() -> list[float]:
     return [round(load, 2) for load in os.getloadavg()]
 
 
-def gemm_gflops(seconds: float, instructions: list[str], cuda: str | None) -> dict[str, float]:
+def gemm_gflops(seconds: float, cuda: str | None) -> dict[str, float]:
     """What the machine could reach: the rate of a matrix product in GFLOP/s, the median of several, by name.
 
     The name's last word is the precision; those with "cuda" are the GPU's. What is not installed is left out.
@@ -52,7 +49,7 @@ def gemm_gflops(seconds: float, instructions: list[str], cuda: str | None) -> di
     4096.
     """
     found = {**_openvino(seconds), **_onnxruntime(seconds)}
-    has_bf16 = "bf16" in found or not BF16_INSTRUCTIONS.isdisjoint(instructions)
+    has_bf16 = "bf16" in found or not BF16_INSTRUCTIONS.isdisjoint(instructions())
     return {**found, **_torch(seconds, has_bf16, cuda)}
 
 
@@ -75,17 +72,6 @@ def ceiling(rates: dict[str, float], device: str, precision: str) -> float | Non
         for which in (precision, "fp32")
     )
     return best if best and (precision == "fp32" or best > fp32) else None
-
-
-def _cpu() -> tuple[str, list[str]]:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine(), []
-    lines = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in text.splitlines())]
-    names = [value for key, value in lines if key == "model name"]
-    flags = {flag for key, value in lines if key in ("flags", "Features") for flag in value.split()}
-    return names[0] if names else platform.machine(), [name for name in INSTRUCTIONS if name in flags]
 
 
 def _gpu(device: str) -> str | None:

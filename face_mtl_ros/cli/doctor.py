@@ -6,7 +6,6 @@ import importlib.util
 import os
 import platform
 from collections.abc import Callable
-from pathlib import Path
 
 from ..bundle.bundle import Bundle, load_bundle
 from ..bundle.files import BundleError
@@ -17,17 +16,13 @@ from ..runtime.engine import EngineError
 from ..runtime.engine_cache import LIMIT_BYTES, kept_bytes
 from ..runtime.engines import ENGINES, make_engine
 from ..runtime.int8_model import CPU, GPU, read_int8
+from ..runtime.processor import instructions
 from ..runtime.tensorrt_engine import why_not
 from ..vision.detectors import DETECTORS, DetectorError, make_detector
 
 PACKAGES = ("numpy", "opencv-python-headless", "safetensors", "pydantic", "onnx", "openvino", "onnxruntime", "torch")
 # Said only where they are there: they stand in for others, or few need them.
 VARIANTS = ("onnxruntime-gpu", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13", "tensorrt", "cuda-bindings", "kornia")
-# Of a processor's many, those that decide how fast bf16 and int8 are; Intel's and AMD's, and ARM's.
-INSTRUCTIONS = (
-    *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
-    *("asimd", "asimddp", "i8mm", "bf16"),
-)
 
 
 def add_parser(commands) -> None:
@@ -91,12 +86,7 @@ def _version(package: str) -> str | None:
 
 
 def _instructions() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
-    return f" with {', '.join(found)}" if (found := [name for name in INSTRUCTIONS if name in flags]) else ""
+    return f" with {', '.join(found)}" if (found := instructions()) else ""
 
 
 def _home() -> str:

@@ -11,6 +11,7 @@ from .engine import Engine, EngineError
 from .engine_cache import LIMIT_BYTES, prune
 from .onnxruntime_engine import OnnxRuntimeEngine
 from .openvino_engine import OpenVinoEngine
+from .processor import lacks_avx512
 from .tensorrt_engine import TensorRtEngine
 from .tensorrt_engine import why_not as tensorrt_why_not
 from .torch_engine import TorchEngine
@@ -24,7 +25,6 @@ MAKERS: dict[str, Callable[[Bundle, str, str, int], Engine]] = {
     "onnxruntime": OnnxRuntimeEngine,
 }
 ENGINES = ("auto", *MAKERS)
-CPU_INFO = Path("/proc/cpuinfo")  # has no line of flags on other processors than x86
 NVIDIA_NODES = tuple(map(Path, ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg")))  # a desktop's, a Jetson's, WSL's
 
 
@@ -94,20 +94,11 @@ def _torch_why_not() -> str | None:
 def _on_cpu(device: str, precision: str) -> tuple[str, str]:
     """The engine's name, and why it is taken."""
     order, why = ("openvino", "onnxruntime", "torch"), ""
-    if device in ("auto", "cpu") and precision in ("auto", "fp32", "int8") and _lacks_avx512():
+    if device in ("auto", "cpu") and precision in ("auto", "fp32", "int8") and lacks_avx512():
         order, why = ("onnxruntime", "openvino", "torch"), "the processor has no AVX-512; "
     found = next((name for name in order if importlib.util.find_spec(name)), order[0])
     missing = order[: order.index(found)]
     return found, why + (f"{' and '.join(missing)} not installed" if missing else f"{found} is installed")
-
-
-def _lacks_avx512() -> bool:
-    """Whether this is an x86 processor without the instructions that OpenVINO is made for."""
-    try:
-        flags = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
-    except OSError:
-        return False
-    return flags is not None and "avx512f" not in flags[1].split()
 
 
 def _made(engine: Engine, why: str, precision: str) -> Engine:

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from ...bundle.manifest import FileRecord
 from ...bundle.network import to_numpy, to_torch
 from ...networks.column import Column
 from ...networks.progressive import ProgressiveNetwork
+from ...runtime.processor import processor_name
 from .. import distributed
 from ..columns import Plan, train_column
 from ..corpus import Corpus
@@ -102,7 +102,7 @@ def _record(
         "command": f"face-mtl experiment {table} {setting.command} {one}",
         "threads": setting.threads,
         "device": _device(),
-        "cpu": _cpu(),
+        "cpu": processor_name(),
         "commit": _commit(),
         "package_version": __version__,
         "torch_version": torch.__version__,
@@ -116,15 +116,6 @@ def _device() -> str:
     """Such as "x86_64 in bf16": what the columns were trained on, and in which precision."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     return f"{name} in {'bf16' if has_bf16(best_device()) else 'fp32'}"
-
-
-def _cpu() -> str:
-    """Such as "AMD EPYC 7763 64-Core Processor"; the architecture where the system does not tell."""
-    try:
-        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        named = None
-    return named[1].strip() if named else platform.machine()
 
 
 @cache
