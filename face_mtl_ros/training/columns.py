@@ -17,7 +17,7 @@ from .chunks import encode
 from .corpus import EMBEDDING, Corpus
 from .device import best_autocast, best_device
 from .distillation import distillation_loss
-from .features import LIMIT_BYTES, CachedFeatures, Frozen
+from .features import LIMIT_BYTES, CachedFeatures, Frozen, passes_anew
 from .frozen_convolutions import FrozenConvolutions
 from .loop import History, fit
 from .margin import MarginLoss
@@ -259,7 +259,7 @@ def _features(
     if plan.retrain_encoder:
         return lambda indices, epoch: (encode(network.encoder, frozen.views(corpus.crops(indices))), [])
     views = 1 if kind == "plain" else recipe.views
-    if not views or key is None:
+    if not views or key is None or (kind == "plain" and not plan.last_layers and passes_anew()):
         return frozen
     needed = CachedFeatures.bytes_of(frozen, views)
     if needed > LIMIT_BYTES:

@@ -11,6 +11,7 @@ from ...networks.presets import Preset
 from ...networks.progressive import ProgressiveNetwork
 from ..chunks import encode
 from ..device import best_autocast, best_device
+from ..features import passes_anew
 from ..pretraining import soft_cross_entropy
 from ..recipe import Recipe
 from .cells import Cell, Run
@@ -24,7 +25,7 @@ def seconds_of(cell: Cell, sizes: Mapping[str, int], preset: Preset, recipe: Rec
     """How long a run of the cell takes in one process.
 
     The frozen part runs once over training and validation pictures, for its results are kept, or where they are not
-    (random views) at every step; the column at every step, and over the validation pictures after each epoch.
+    (random views, a GPU) at every step; the column at every step, and over the validation pictures after each epoch.
 
     Args:
         sizes: numbers of pictures, "train", "val", "test".
@@ -32,7 +33,7 @@ def seconds_of(cell: Cell, sizes: Mapping[str, int], preset: Preset, recipe: Rec
     """
     frozen, step, look = costs[len(cell.sources), cell.retrain_encoder]
     epochs = recipe.epochs
-    kept = not recipe.augment and not cell.retrain_encoder
+    kept = not recipe.augment and not cell.retrain_encoder and not passes_anew()
     passes = 1 if kept else recipe.views or epochs
     training = sizes["train"] * (epochs * step + passes * frozen)
     looking = sizes["val"] * (epochs * look + (1 if kept else epochs) * frozen)
