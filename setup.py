@@ -50,7 +50,7 @@ setup(
         "scipy",
     ],
     extras_require={
-        "train": ["torch", "captum", "kornia", "matplotlib", "optuna", "tensorboard", "torchmetrics"],
+        "train": ["torch", "captum", "kornia", "matplotlib", "optuna", "pillow", "tensorboard", "torchmetrics"],
         "onnxruntime": ["onnxruntime"],  # CPUs that OpenVINO does not know, and what makes INT8 models
         "tensorrt": [  # NVIDIA GPUs of desktops; JetPack has its own TensorRT
             "tensorrt-rtx-cu12; platform_machine == 'x86_64'",

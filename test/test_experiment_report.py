@@ -18,7 +18,7 @@ from face_mtl_ros.training.experiments.cells import Cell  # noqa: E402
 from face_mtl_ros.training.experiments.claims import findings  # noqa: E402
 from face_mtl_ros.training.experiments.data import read_task, with_few  # noqa: E402
 from face_mtl_ros.training.experiments.differences import differences  # noqa: E402
-from face_mtl_ros.training.experiments.inference import adjust, detectable_difference, has_learned  # noqa: E402
+from face_mtl_ros.training.experiments.inference import adjust, detectable_difference, has_learned, together  # noqa: E402
 from face_mtl_ros.training.experiments.report import write_report  # noqa: E402
 from face_mtl_ros.training.experiments.statistics import by_cell, few_rows, speeds, table_rows  # noqa: E402
 from face_mtl_ros.training.recipe import PAPER, Recipe  # noqa: E402
@@ -98,18 +98,31 @@ def test_a_gain_is_over_the_seeds_that_both_have():
 def test_what_could_not_be_tested_gives_no_verdict():
     text = said("Re-training", made(PLAIN, [0.46, 0.37, 0.28]) + made(RETRAINED, [0.36], device="x86_64 in bf16"))
     assert "No verdict: none of 1 cells could be tested" in text and "significantly" not in text
-    assert "Trained in another precision than their plain column: 1." in text
+    assert "On another device, or in another precision, than their plain column: 1." in text
 
 
 def test_a_verdict_says_what_the_runs_could_have_shown():
     results = made(PLAIN, [0.36, 0.46, 0.28]) + made(LATERAL, [0.40, 0.44, 0.35])
     text = said("Lateral connections from emotion", results, configuration(majority=0.3657))
-    assert "No verdict: of 1 cells 1 could be tested, and none differs significantly" in text
+    assert "No verdict: together +3.00 points ± 2.65 over 3 seeds (p 0.37); of 1 cells 1 could be tested" in text
+    assert "and none differs significantly by itself" in text
     assert "With 3 runs a test would show gains of" in text and "the paper's own gain is that large in 0 of 1" in text
     assert "Resting on a plain column that has not learned: 1." in text
     sure = made(PLAIN, [0.70, 0.71, 0.70]) + made(LATERAL, [0.80, 0.81, 0.80])
     text = said("Lateral connections from emotion", sure, configuration(majority=0.3657))
     assert "1 are significantly higher and 0 significantly lower" in text and "not learned" not in text
+
+
+def test_small_gains_of_many_cells_are_significant_together():
+    plain = made(PLAIN, [0.60, 0.70, 0.50])
+    other = Cell("emotion", ("age",))
+    apart = made(LATERAL, [0.62, 0.73, 0.52]) + made(other, [0.61, 0.72, 0.52])
+    text = said("Lateral connections from emotion", plain + apart)
+    assert "As in the paper: together +2.00 points ± 0.29 over 3 seeds (p 0.02)" in text
+    assert "of 2 cells 2 could be tested, and none differs significantly by itself" in text
+    worse = made(LATERAL, [0.58, 0.67, 0.48]) + made(other, [0.59, 0.68, 0.48])
+    assert "Against the paper: together -2.00 points" in said("Lateral connections from emotion", plain + worse)
+    assert together([{0: 1.0, 1: 2.0}, {1: 4.0, 2: 9.0}]) is None  # they share one seed alone
 
 
 def test_plain_columns_are_held_against_the_majority_class():
@@ -128,7 +141,7 @@ def test_convergence_is_told_with_p_and_only_of_columns_that_learn():
     (speed,) = speeds(by_cell(learns))
     assert speed.start_adjusted == pytest.approx(speed.start_p)  # epochs are the same in all runs: no second test
     text = said("Lateral connections speed up", learns, of)
-    assert "Of 1 tests 1 are significant" in text and "30.0 % and 41.0 % (p < 0.01)" in text
+    assert "of 1 tests 1 is significant" in text and "30.0 % and 41.0 % (p < 0.01)" in text
     text = said("Lateral connections speed up", dull, of)
     assert "No verdict: nothing could be tested." in text
     assert "Not learned, so without a speed: emotion ends with 32.0 % ± 0.0 against 31.0" in text

@@ -206,7 +206,7 @@ def test_a_figure_has_a_column_a_panel(explainer, faces):
         cv2.imdecode(np.frombuffer(draw_figure([Panel("title", crop, nothing)] * n), np.uint8), cv2.IMREAD_COLOR)
         for n in (1, 2)
     )
-    assert two.shape[1] - one.shape[1] == 200 and one.shape[0] == two.shape[0] > 800
+    assert two.shape[1] - one.shape[1] > 256 and one.shape[0] == two.shape[0] > 4 * 256
     assert one.std() > 0
 
 
@@ -225,7 +225,7 @@ def call(capsys, home, tmp_path, monkeypatch):
 def test_the_command_draws_a_picture_of_a_face(call, tmp_path):
     status, out, last = call(ASSETS / "astronaut.jpg", "--task", "emotion", "--layer", "encoder", "--layer", "emotion")
     assert (status, out, last) == (0, "", "written: explained.png")
-    assert cv2.imread(str(tmp_path / "explained.png")).shape[1] == 480
+    assert cv2.imread(str(tmp_path / "explained.png")).shape[1] // 256 == 2  # columns of pictures
 
 
 def test_the_command_averages_over_a_class_of_a_dataset(call, random_bundle, tmp_path):
@@ -238,7 +238,7 @@ def test_the_command_averages_over_a_class_of_a_dataset(call, random_bundle, tmp
     assert (tmp_path / "out" / "average.png").stat().st_size > 10_000
     words = ["--model", random_bundle.root, "--dataset", f"folder={pictures}", "--split", "all", "--layer", "own"]
     assert call(*words, "--limit", 5, "--output", "any.png")[0] == 0  # any class, every column
-    assert cv2.imread(str(tmp_path / "any.png")).shape[1] == 480
+    assert cv2.imread(str(tmp_path / "any.png")).shape[1] // 256 == 2  # columns of pictures
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def work(setting: Setting, runs: Sequence[Run], report: Report) -> None:
         OSError, KeyboardInterrupt: see training.loop.fit.
     """
     torch.set_num_threads(setting.threads)
-    torch.backends.cudnn.deterministic = True  # the same seed gives the same cell on a GPU, too
+    torch.backends.cudnn.deterministic = True  # for a seed to give the same cell on a GPU, too
     failed = set[Run]()
     while waiting := distributed.of_first(
         lambda: [run for run in runs if run not in failed and not setting.is_done(run)]

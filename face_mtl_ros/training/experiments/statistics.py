@@ -1,7 +1,7 @@
 """From runs to the rows of a table: means, standard errors, and tests of progressive columns against plain ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ class Row:
         sampling: standard error of one run that the number of test pictures brings about.
         train, test, epochs, devices: of our runs; 0 and "" where there are none.
         same_device: the plain column was trained on the same device, in the same precision.
-        compared: how many seeds ours and the plain column share.
+        by_seed: the gain with each seed that ours and the plain column share.
     """
 
     task: str
@@ -59,7 +59,7 @@ class Row:
     epochs: float = 0.0
     devices: str = ""
     same_device: bool = True
-    compared: int = 0
+    by_seed: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def difference(self) -> float:
@@ -123,7 +123,7 @@ def _row(cell: Cell, table: str, results: Results) -> Row:
         head,
         ours=ours,
         macro_f1=mean_and_error(_percent(found, "macro_f1")),
-        compared=len(mine),
+        by_seed=_differences(mine, others),
         gain=float(np.mean(compared[0]) - np.mean(compared[1])) if mine else NAN,
         detectable=detectable_difference(*compared),
         p=welch(*compared),
@@ -160,6 +160,11 @@ def _same_seeds(first: Runs, second: Runs) -> tuple[Runs, Runs]:
     return [one for one in first if one["seed"] in seeds], [one for one in second if one["seed"] in seeds]
 
 
+def _differences(first: Runs, second: Runs, name: str = "accuracy") -> dict[int, float]:
+    """In % by seed, of runs with the same seeds in the same order."""
+    return {one["seed"]: 100 * (one[name] - other[name]) for one, other in zip(first, second, strict=True)}
+
+
 @dataclass(frozen=True)
 class Few:
     """A task learned from some pictures of each class, without lateral connections and with the paper's best ones.
@@ -174,6 +179,7 @@ class Few:
         accuracies: accuracy in %, (without, lateral).
         majority: what naming the most frequent class of the test pictures alone reaches, accuracy in %.
         p, adjusted: of Welch's t-test of one macro F1 against the other, and adjusted for the number of rows.
+        by_seed: the gain of macro F1 with each seed.
     """
 
     task: str
@@ -187,6 +193,7 @@ class Few:
     accuracies: tuple[Seeds, Seeds]
     majority: float
     p: float
+    by_seed: Mapping[int, float]
     adjusted: float = NAN
 
     @property
@@ -216,6 +223,7 @@ def few_rows(results: Results, majority: Shares | None = None) -> list[Few]:
                     accuracies=(mean_and_error(_percent(both[0])), mean_and_error(_percent(both[1]))),
                     majority=(majority or {}).get(task, NAN),
                     p=welch(without, lateral),
+                    by_seed=_differences(both[1], both[0], "macro_f1"),
                 )
             )
     return [replace(row, adjusted=p) for row, p in zip(rows, adjust([row.p for row in rows]), strict=True)]
@@ -226,11 +234,13 @@ class Curve:
     """Learning curves of a cell: float (runs, epochs), accuracies in % on the validation pictures.
 
     Attributes:
+        seeds: of the runs.
         train, val, epochs, devices: of the runs.
     """
 
     cell: Cell
     values: np.ndarray
+    seeds: tuple[int, ...]
     train: int
     val: int
     epochs: float
@@ -246,6 +256,10 @@ class Curve:
         runs = len(self.values)
         return self.values.std(0, ddof=1) / np.sqrt(runs) if runs > 1 else np.zeros(self.values.shape[1])
 
+    def start(self, seed: int) -> float:
+        """After the first epoch of a seed."""
+        return float(self.values[self.seeds.index(seed), 0])
+
     def epochs_to(self, accuracy: float) -> np.ndarray:
         """float (runs,): the first epoch after which it was reached, counted from 1; one more than all if never."""
         reached = self.values >= accuracy
@@ -259,7 +273,15 @@ def curve_of(cell: Cell, results: Results) -> Curve | None:
         return None
     epochs = min(len(one["curve"]) for one in runs)
     values = 100 * np.stack([one["curve"][:epochs] for one in runs])
-    return Curve(cell, values, runs[0]["train"], runs[0]["val"], runs[0]["epochs"], _devices(runs))
+    return Curve(
+        cell,
+        values,
+        tuple(one["seed"] for one in runs),
+        runs[0]["train"],
+        runs[0]["val"],
+        runs[0]["epochs"],
+        _devices(runs),
+    )
 
 
 @dataclass(frozen=True)
@@ -272,6 +294,7 @@ class Speed:
         epochs: epochs until then, (without, with); epochs_p likewise.
         curves: (without, with).
         majority: what naming the most frequent class alone reaches; NaN where that is not known.
+        start_by_seed: what lateral connections add after the first epoch, with each seed that both have.
         start_adjusted, epochs_adjusted: adjusted for the number of all tests of both kinds.
     """
 
@@ -284,6 +307,7 @@ class Speed:
     epochs_p: float
     curves: tuple[Curve, Curve]
     majority: float = NAN
+    start_by_seed: Mapping[int, float] = field(default_factory=dict)
     start_adjusted: float = NAN
     epochs_adjusted: float = NAN
 
@@ -323,6 +347,7 @@ def speeds(results: Results, majority: Shares | None = None) -> list[Speed]:
                 welch(*epochs),
                 (plain, lateral),
                 (majority or {}).get(task, NAN),
+                {s: lateral.start(s) - plain.start(s) for s in plain.seeds if s in lateral.seeds},
             )
         )
     adjusted = adjust([p for speed in found for p in (speed.start_p, speed.epochs_p)])
