@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import UNLABELLED, Dataset, DatasetError, check_split, read_lines, require
+from .dataset import UNLABELLED, AbsentSplitError, Dataset, DatasetError, check_split, read_lines, require
 from .labels import AGES, GENDERS, age_group
 
 FOLDS = 5
@@ -55,7 +55,7 @@ def read_adience(root: Path, split: str = "train", fold: int = 0) -> Dataset:
             paths.append(folder / user / f"{PUBLICATIONS[folder.name]}.{face}.{image}")
             ids.append(f"adience/{user}/{face}.{Path(image).stem}")
     if not paths:
-        raise DatasetError(f"{root} has no face of split '{split}'; the folds {folds} are empty")
+        raise AbsentSplitError(f"{root} has no face of split '{split}'; the folds {folds} are empty")
     require(paths[0], f"the first Adience picture of the split, as {folder.name}.tar.gz has it")
     return Dataset(
         name="adience",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Dataset, DatasetError, check_split, read_lines, require
+from .dataset import AbsentSplitError, Dataset, DatasetError, check_split, read_lines, require
 from .labels import GENDERS
 
 SPLIT_DIGITS = {"0": "train", "1": "val", "2": "test"}
@@ -40,7 +40,7 @@ def read_celeba(root: Path, split: str = "train") -> Dataset:
             paths.append(folder / row[0])
             labels.append(genders[row[0]])
     if not paths:
-        raise DatasetError(f"{partition} has no picture of split '{split}'")
+        raise AbsentSplitError(f"{partition} has no picture of split '{split}'")
     require(paths[0], "the first CelebA picture of the split; unpack img_align_celeba.zip")
     return Dataset(
         name="celeba",

@@ -18,6 +18,10 @@ class DatasetError(ValueError):
     """A dataset is missing or malformed; the message names the file, the line where there is one, and the remedy."""
 
 
+class AbsentSplitError(DatasetError):
+    """A dataset is there and has no picture of a split."""
+
+
 @dataclass
 class Dataset:
     """Pictures of single faces with labels for one or several tasks.

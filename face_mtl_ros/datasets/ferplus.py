@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import UNLABELLED, Dataset, DatasetError, check_split, read_lines, require
+from .dataset import UNLABELLED, AbsentSplitError, Dataset, DatasetError, check_split, read_lines, require
 from .fer2013 import Fer2013
 
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -49,7 +49,7 @@ def read_ferplus(root: Path, split: str = "train") -> Dataset:
         if name and split in (FOLDERS[usage][0], "all") and winners[i] != UNLABELLED
     ]
     if not chosen:
-        raise DatasetError(f"{root / LABEL_FILE} has no labelled picture of split '{split}'")
+        raise AbsentSplitError(f"{root / LABEL_FILE} has no labelled picture of split '{split}'")
     paths = [root / FOLDERS[rows.usages[i]][1] / rows.names[i] for i in chosen]
     votes = rows.votes[chosen, : len(EMOTIONS)]
     dataset = Dataset(
@@ -68,7 +68,10 @@ def read_ferplus(root: Path, split: str = "train") -> Dataset:
         dataset.read = lambda i: pictures.picture(chosen[i])
     else:
         for folder in sorted({path.parent for path in paths}):
-            require(folder, f"FER+ pictures of split '{split}', or {PIXEL_FILE} in their place")
+            if not folder.exists():
+                raise AbsentSplitError(
+                    f"{folder} not found: FER+ pictures of split '{split}', or {PIXEL_FILE} in their place"
+                )
         require(paths[0], "the first FER+ picture; unpack FER2013's pictures as fer*.png beside the labels")
     return dataset
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Dataset, DatasetError, check_split, require, split_of
+from .dataset import AbsentSplitError, Dataset, DatasetError, check_split, require, split_of
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -29,7 +29,7 @@ def read_folder(root: Path, split: str = "train", task: str = "label") -> Datase
     keys = [f"{path.parent.name}/{path.name}" for path in files]
     chosen = [i for i, key in enumerate(keys) if split in (split_of(key), "all")]
     if not chosen:
-        raise DatasetError(
+        raise AbsentSplitError(
             f"{root} has no picture in split '{split}'; its {len(files)} pictures are too few for splits"
         )
     return Dataset(

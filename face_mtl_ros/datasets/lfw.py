@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .dataset import UNLABELLED, Dataset, DatasetError, check_split, read_lines, require, split_of
+from .dataset import UNLABELLED, AbsentSplitError, Dataset, check_split, read_lines, require, split_of
 from .labels import GENDERS
 
 # Median landmarks of the centre crop (42:208 of 250 pixels) that LFW is commonly cut to, and the same uncut.
@@ -36,7 +36,7 @@ def read_lfw(root: Path, split: str = "train") -> Dataset:
             genders |= {line.strip().removesuffix(".jpg"): label for line in lines}
     paths = pictures_of(root, split)
     if not paths:
-        raise DatasetError(f"{root} has no picture of split '{split}'; expected <root>/<Name>/<Name>_NNNN.jpg")
+        raise AbsentSplitError(f"{root} has no picture of split '{split}'; expected <root>/<Name>/<Name>_NNNN.jpg")
     people = tuple(sorted({path.parent.name for path in paths}))
     index = {person: i for i, person in enumerate(people)}
     return Dataset(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Dataset, DatasetError, check_split, read_lines
+from .dataset import AbsentSplitError, Dataset, DatasetError, check_split, read_lines
 from .labels import GENDERS
 from .lfw import framing_of, learned_by_identity, pictures_of
 
@@ -32,7 +32,7 @@ def read_lfw_gender(root: Path, split: str = "train", balanced: bool = False) ->
     samples = _balanced(samples) if balanced else samples
     if not samples:
         both = " of both genders" if balanced else ""
-        raise DatasetError(
+        raise AbsentSplitError(
             f"{root} has no listed picture{both} of split '{split}'; expected <root>/<Name>/<Name>_NNNN.jpg"
         )
     return Dataset(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Dataset, DatasetError, check_split, require, split_of
+from .dataset import AbsentSplitError, Dataset, check_split, require, split_of
 from .labels import AGE_VALUES as AGE_VALUES
 from .labels import AGES, GENDERS, age_group
 
@@ -30,7 +30,7 @@ def read_utkface(root: Path, split: str = "train") -> Dataset:
         if (parts := parse_name(path.name)) and split in (split_of(path.name), "all")
     ]
     if not samples:
-        raise DatasetError(f"{root} has no picture <age>_<gender>_<race>_<date>.jpg* of split '{split}'")
+        raise AbsentSplitError(f"{root} has no picture <age>_<gender>_<race>_<date>.jpg* of split '{split}'")
     paths, ages, genders, races = (list(column) for column in zip(*samples, strict=True))
     return Dataset(
         name="utkface",

@@ -72,8 +72,12 @@ def train_column(
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
     log: Callable[[int, dict[str, float]], None] | None = None,
+    every_epoch: bool = False,
 ) -> tuple[Column, History]:
     """Add a column to the network and train it. Nothing else of the network changes, unless the plan says so.
+
+    Args:
+        checkpoint, report, log, every_epoch: as of training.loop.fit.
 
     Returns:
         The column, in evaluation mode, and how `fit` trained it.
@@ -175,6 +179,7 @@ def train_column(
         identity=identity,
         validate=validate,
         log=log,
+        every_epoch=every_epoch,
     )
     network.cpu().requires_grad_(False).eval()
     fold_standardization(column)

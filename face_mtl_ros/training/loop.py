@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,6 @@ CHECKPOINT_AFTER_EPOCH_S = 5.0  # at the end of an epoch, so that a kill loses o
 REPORT_EVERY_S = 10.0
 CLIP_NORM = 5.0
 STAGNATION = 2  # epochs without a lower loss, after which the plateau schedule halves the learning rate
-
-
-_after_epoch_s = ContextVar("after_epoch_s", default=CHECKPOINT_AFTER_EPOCH_S)
 
 
 class TrainingError(RuntimeError):
@@ -56,19 +52,6 @@ class History:
     seconds: float = field(default=0.0, compare=False)
 
 
-@contextmanager
-def checkpoint_every_epoch() -> Iterator[None]:
-    """In here `fit` writes a checkpoint after every epoch, so that a kill loses one at most, however short.
-
-    That is not for all: a robot that learns has epochs of a tenth of a second, and a disk that wears.
-    """
-    token = _after_epoch_s.set(0.0)
-    try:
-        yield
-    finally:
-        _after_epoch_s.reset(token)
-
-
 def fit(
     module: nn.Module,
     loss_of: Callable[[np.ndarray, float], torch.Tensor],
@@ -81,6 +64,7 @@ def fit(
     identity: dict[str, Any] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     log: Callable[[int, dict[str, float]], None] | None = None,
+    every_epoch: bool = False,
 ) -> History:
     """Train the module's trainable parameters in place.
 
@@ -93,14 +77,16 @@ def fit(
             budget that is used up.
         samples: how many samples there are; loss_of gets indices below it. Or how many of each part, of which every
             batch then has the same numbers, in the order of `mixed_indices`.
-        checkpoint: written once a minute, after an epoch (see checkpoint_every_epoch), at the end and on Ctrl-C;
-            training continues from it if it is there. The budget (epochs, minutes) may be another one than before:
-            what is left then follows the new one. Of several processes the first one writes and reads it, for all.
+        checkpoint: written once a minute, after an epoch, at the end and on Ctrl-C; training continues from it if it
+            is there. The budget (epochs, minutes) may be another one than before: what is left then follows the new
+            one. Of several processes the first one writes and reads it, for all.
         report: called with a line of progress about every ten seconds.
         names: the samples' ids, for error messages.
         identity: what else a checkpoint must agree in, such as the preset.
         validate: called after each whole epoch, with the averaged weights in place and in evaluation mode.
         log: called with the step and figures to plot whenever progress is reported, and with those of a validation.
+        every_epoch: write the checkpoint after each epoch, however short, so that a kill loses one at most. That is not
+            for all: a robot that learns has epochs of a tenth of a second, and a disk that wears.
 
     Raises:
         TrainingError: the loss or its gradient is not finite.
@@ -115,6 +101,7 @@ def fit(
     reported = saved = time.monotonic()
     losses: list[float] = []
     done, since = run.progress(), run.step
+    after_epoch_s = 0.0 if every_epoch else CHECKPOINT_AFTER_EPOCH_S
     with deferred_interrupt() as interrupted:
         while done < 1:
             indices = distributed.share(mixed_indices(run.step, parts, recipe.batch, recipe.seed))
@@ -127,7 +114,7 @@ def fit(
                 _end_epoch(run, validate, report, log)
             stopped = interrupted()
             reporting = now - reported > REPORT_EVERY_S or done >= 1
-            waited = _after_epoch_s.get() if epoch_ended else CHECKPOINT_EVERY_S
+            waited = after_epoch_s if epoch_ended else CHECKPOINT_EVERY_S
             saving = now - saved > waited or done >= 1 or stopped
             if reporting or saving:
                 losses += run.settle()

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...datasets.dataset import UNLABELLED, Dataset, DatasetError, check_classes
+from ...datasets.dataset import UNLABELLED, AbsentSplitError, Dataset, DatasetError, check_classes
 from ...datasets.registry import read_source
 from .paper import TASKS
-
-ABSENT = "split 'test'"  # what readers say of a copy that lacks it; of a damaged one they name file and line
 
 # What is read for a task, the first that is there: a dataset with its options, and its folder under the data's root.
 # The paper's age groups are Adience's; UTKFace's years are cut into the same groups.
@@ -107,9 +105,7 @@ def _test(source: str, task: str) -> Dataset | None:
     """The test split; None where the copy lacks it."""
     try:
         return _limited(read_source(source, "test", task), task)
-    except DatasetError as error:
-        if ABSENT not in str(error):
-            raise
+    except AbsentSplitError:
         return None
 
 
@@ -132,7 +128,7 @@ def _limited(dataset: Dataset, task: str, limit: int | None = None) -> Dataset:
         raise DatasetError(f"{dataset.name} does not label '{task}'; it labels {', '.join(dataset.labels)}")
     rows = np.flatnonzero(dataset.labels[task] != UNLABELLED)
     if not len(rows):
-        raise DatasetError(f"{dataset.name}, split '{dataset.split}', has no picture labelled for '{task}'")
+        raise AbsentSplitError(f"{dataset.name}, split '{dataset.split}', has no picture labelled for '{task}'")
     drawn = np.random.default_rng(0).permutation(rows)
     first = np.unique(dataset.labels[task][drawn], return_index=True)[1]
     return dataset.take(np.sort(np.concatenate([drawn[first], np.delete(drawn, first)])[:limit]))

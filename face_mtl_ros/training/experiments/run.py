@@ -26,7 +26,7 @@ from ..corpus import Corpus
 from ..device import best_autocast, best_device, has_bf16
 from ..evaluation import Evaluation, evaluate
 from ..features import Frozen
-from ..loop import History, checkpoint_every_epoch
+from ..loop import History
 from ..views import Views
 from .cells import Cell, Run
 from .data import TaskData
@@ -65,8 +65,7 @@ def train(setting: Setting, run: Run, report: Callable[[str], None]) -> dict[str
         key=key,
     )
     checkpoint = setting.out / "checkpoints" / f"{run.name}.pt"
-    with checkpoint_every_epoch():
-        column, history = train_column(network, plan, recipe, checkpoint, report)
+    column, history = train_column(network, plan, recipe, checkpoint, report, every_epoch=True)
     result = distributed.of_first(lambda: _record(setting, run, data, network, column, history))
     if distributed.rank() == 0:
         checkpoint.unlink(missing_ok=True)
