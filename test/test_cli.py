@@ -191,7 +191,7 @@ def test_models_verify_and_list(capsys, random_bundle):
     assert status == 0 and f"{random_bundle.version} is whole" in out
     status, out, _ = run(capsys, "models", "list", "--json")
     columns = {entry["model"]: entry["columns"] for entry in map(json.loads, out.splitlines())}
-    assert columns == {"began": [], "default": ["emotion", "embedding", "age", "gender"]}
+    assert columns == {"began": [], "began-paper": [], "default": ["emotion", "embedding", "age", "gender"]}
     assert (
         "began: began-" in run(capsys, "models", "list")[1] and "an encoder alone" in run(capsys, "models", "list")[1]
     )

@@ -18,9 +18,10 @@ from face_mtl_ros.training.experiments.cells import Cell  # noqa: E402
 from face_mtl_ros.training.experiments.claims import findings  # noqa: E402
 from face_mtl_ros.training.experiments.data import read_task, with_few  # noqa: E402
 from face_mtl_ros.training.experiments.differences import differences  # noqa: E402
-from face_mtl_ros.training.experiments.inference import adjust, detectable_difference, has_learned, together  # noqa: E402
+from face_mtl_ros.training.experiments.inference import adjust, detectable_difference, has_learned  # noqa: E402
 from face_mtl_ros.training.experiments.report import write_report  # noqa: E402
 from face_mtl_ros.training.experiments.statistics import by_cell, few_rows, speeds, table_rows  # noqa: E402
+from face_mtl_ros.training.experiments.together import claims_together  # noqa: E402
 from face_mtl_ros.training.recipe import PAPER, Recipe  # noqa: E402
 
 PLAIN, LATERAL, RETRAINED = Cell("emotion"), Cell("emotion", ("age", "gender")), Cell("emotion", retrain_encoder=True)
@@ -104,8 +105,7 @@ def test_what_could_not_be_tested_gives_no_verdict():
 def test_a_verdict_says_what_the_runs_could_have_shown():
     results = made(PLAIN, [0.36, 0.46, 0.28]) + made(LATERAL, [0.40, 0.44, 0.35])
     text = said("Lateral connections from emotion", results, configuration(majority=0.3657))
-    assert "No verdict: together +3.00 points ± 2.65 over 3 seeds (p 0.37); of 1 cells 1 could be tested" in text
-    assert "and none differs significantly by itself" in text
+    assert "No verdict: of 1 cells 1 could be tested, and none differs significantly by itself" in text
     assert "With 3 runs a test would show gains of" in text and "the paper's own gain is that large in 0 of 1" in text
     assert "Resting on a plain column that has not learned: 1." in text
     sure = made(PLAIN, [0.70, 0.71, 0.70]) + made(LATERAL, [0.80, 0.81, 0.80])
@@ -113,16 +113,39 @@ def test_a_verdict_says_what_the_runs_could_have_shown():
     assert "1 are significantly higher and 0 significantly lower" in text and "not learned" not in text
 
 
-def test_small_gains_of_many_cells_are_significant_together():
-    plain = made(PLAIN, [0.60, 0.70, 0.50])
+def test_small_gains_of_many_cells_are_told_together_over_the_seeds():
     other = Cell("emotion", ("age",))
-    apart = made(LATERAL, [0.62, 0.73, 0.52]) + made(other, [0.61, 0.72, 0.52])
-    text = said("Lateral connections from emotion", plain + apart)
-    assert "As in the paper: together +2.00 points ± 0.29 over 3 seeds (p 0.02)" in text
-    assert "of 2 cells 2 could be tested, and none differs significantly by itself" in text
-    worse = made(LATERAL, [0.58, 0.67, 0.48]) + made(other, [0.59, 0.68, 0.48])
-    assert "Against the paper: together -2.00 points" in said("Lateral connections from emotion", plain + worse)
-    assert together([{0: 1.0, 1: 2.0}, {1: 4.0, 2: 9.0}]) is None  # they share one seed alone
+    runs = made(PLAIN, [0.60, 0.70, 0.50]) + made(LATERAL, [0.62, 0.73, 0.52]) + made(other, [0.61, 0.72, 0.52])
+    (claim,) = claims_together(configuration(), by_cell(runs))
+    assert claim.what == "connections among emotion, age and gender" and (claim.cells, claim.gain.n) == (2, 3)
+    assert (claim.gain.mean, claim.gain.error) == pytest.approx((2.0, 0.5 / np.sqrt(3)))  # of 1.5, 2.5 and 2.0
+    assert claim.p == claim.adjusted == pytest.approx(0.0202, abs=1e-4)  # t = 6.93, two degrees of freedom
+    assert claim.paper == pytest.approx(((90.41 - 83.66) + (85.70 - 83.66)) / 2)
+    few = claims_together(configuration(), by_cell(runs + made(Cell("emotion", ("gender",)), [0.9])))[0]
+    assert (few.cells, few.gain.n) == (3, 1) and np.isnan(few.p)  # the seed that all have
+
+
+def test_what_the_paper_excepts_from_a_claim_is_not_counted():
+    runs = [run for task in ("emotion", "gender") for run in made(Cell(task), [0.50, 0.60])]
+    runs += made(RETRAINED, [0.51, 0.62]) + made(Cell("gender", retrain_encoder=True), [0.70, 0.90])
+    (claim,) = claims_together(configuration(), by_cell(runs))
+    assert claim.what.endswith("but for gender") and (claim.cells, claim.gain.mean) == (1, pytest.approx(1.5))
+    people = [Cell("identity"), Cell("identity", ("emotion", "gender"))]
+    runs = [run for cell, start in zip(people, (0.1, 0.5), strict=True) for run in made(cell, [0.6] * 2, curve=[start])]
+    assert [claim.what for claim in claims_together(configuration(), by_cell(runs))] == [
+        "connections from these to identity"
+    ]
+
+
+def test_few_labels_are_held_against_more():
+    def pair(per_class, gain):
+        cells = [Cell("emotion", sources, per_class=per_class) for sources in ((), ("age", "gender"))]
+        return made(cells[0], [0.5, 0.5]) + made(cells[1], [0.5 + gain, 0.52 + gain])
+
+    few = {claim.what: claim for claim in claims_together(configuration(), by_cell(pair(10, 0.06) + pair(1000, 0.01)))}
+    assert few["few labels, in macro F1"].gain.mean == pytest.approx(4.5)
+    contrast = few["up to 50 pictures of a class against more, in macro F1"]
+    assert contrast.gain.mean == pytest.approx(5.0) and np.isnan(contrast.p)  # no spread
 
 
 def test_plain_columns_are_held_against_the_majority_class():
@@ -141,7 +164,7 @@ def test_convergence_is_told_with_p_and_only_of_columns_that_learn():
     (speed,) = speeds(by_cell(learns))
     assert speed.start_adjusted == pytest.approx(speed.start_p)  # epochs are the same in all runs: no second test
     text = said("Lateral connections speed up", learns, of)
-    assert "of 1 tests 1 is significant" in text and "30.0 % and 41.0 % (p < 0.01)" in text
+    assert "Of 1 tests 1 are significant" in text and "30.0 % and 41.0 % (p < 0.01)" in text
     text = said("Lateral connections speed up", dull, of)
     assert "No verdict: nothing could be tested." in text
     assert "Not learned, so without a speed: emotion ends with 32.0 % ± 0.0 against 31.0" in text

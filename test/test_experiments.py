@@ -439,8 +439,10 @@ def test_the_report_says_what_was_run_what_agrees_and_what_does_not(tmp_path):
     text = write_report(tmp_path / "out", tmp_path / "docs").read_text()
     assert "12 runs of 4 cells; seeds [0, 1, 2]" in text and "preset `compact`" in text
     assert "In the paper 2 of 2 cells are above the plain column" in text
-    assert "of 2 cells 2 could be tested; 1 are significantly higher and 0 significantly lower" in text
-    assert "of 1 cells 1 could be tested; 0 are significantly higher and 1 significantly lower" in text  # from identity
+    assert "Of 2 cells 2 could be tested; 1 are significantly higher and 0 significantly lower" in text
+    assert "Of 1 cells 1 could be tested; 0 are significantly higher and 1 significantly lower" in text  # from identity
+    assert "| connections among emotion, age and gender | +4.40 |" in text
+    assert "| connections from identity to these |" in text
     assert "| emotion | ferplus | 2000 | 100 | 400, split val |" in text
     assert "At most 2000 training pictures a task." in text and "epochs 3 instead of 35" in text
     for table in ("table5", "table6", "figure5"):

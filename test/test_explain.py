@@ -198,16 +198,23 @@ def test_all_maps_are_destroyed_with_all_weights(shipped, explainer, faces):
 # Pictures
 
 
-def test_a_figure_has_a_column_a_panel(explainer, faces):
-    crop = np.full((128, 128), 128, np.uint8)
+def figure(explainer, faces, *titles):
     nothing = explainer.explain(faces[:1], "gender", 0)
     nothing = type(nothing)(*(np.zeros_like(nothing.grad_cam) for _ in range(3)))
-    one, two = (
-        cv2.imdecode(np.frombuffer(draw_figure([Panel("title", crop, nothing)] * n), np.uint8), cv2.IMREAD_COLOR)
-        for n in (1, 2)
-    )
+    panels = [Panel(title, np.full((128, 128), 128, np.uint8), nothing) for title in titles]
+    return cv2.imdecode(np.frombuffer(draw_figure(panels), np.uint8), cv2.IMREAD_COLOR)
+
+
+def test_a_figure_has_a_column_a_panel(explainer, faces):
+    one, two = (figure(explainer, faces, *["title"] * n) for n in (1, 2))
     assert two.shape[1] - one.shape[1] > 256 and one.shape[0] == two.shape[0] > 4 * 256
     assert one.std() > 0
+
+
+def test_a_long_name_stays_within_its_column_of_a_figure_and_letters_are_not_ascii_alone(explainer, faces):
+    short, long = (figure(explainer, faces, name, "title") for name in ("José", 40 * "José"))
+    assert (short[:, -256:] == long[:, -256:]).all() and (short != long).any()
+    assert (figure(explainer, faces, "é") != figure(explainer, faces, "ж")).any()
 
 
 @pytest.fixture

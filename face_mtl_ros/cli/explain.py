@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         for layer in args.layer or [explainer.layer(task)]:
             maps = explainer.explain(inputs, task, targets, layer)
             shown_maps = maps.average() if args.dataset else maps
-            panels.append(Panel(f"{task}: {asked} {sure:.0%}\n{layer}", shown, shown_maps))
+            panels.append(Panel(f"{task}: {asked}\n{sure:.0%}, {layer}", shown, shown_maps))
     if not panels:
         raise ValueError(f"{bundle.root} has no column that can be explained")
     title = f"average over {len(crops)} pictures of {args.dataset.partition('=')[0]}" if args.dataset else ""

@@ -256,7 +256,8 @@ def _features(
     kind: Kind,
     report: Callable[[str], None],
 ) -> Features:
-    """What the column reads: from the cache where the views are few enough to keep and the frozen part is frozen."""
+    """What the column reads: from the cache where the views are few enough to keep, the frozen part is frozen, and
+    reading is the faster way."""
     frozen, key = Frozen(network, plan.sources, corpus, Views(kind, network.preset.shrink)), plan.key
     if plan.last_layers:
         frozen = FrozenConvolutions(frozen, cast(Column, network.columns[plan.task]))

@@ -1,7 +1,7 @@
 """What a frozen encoder and frozen source columns say of each sample, computed once and kept on disk in fp16.
 
-A column that is trained on them costs what the column itself costs: the encoder is about a third of a training step,
-and each source column nearly as much again.
+A column that is trained on them costs what the column itself costs: on a CPU the encoder is about a third of a training
+step, and each source column nearly as much again.
 """
 
 import hashlib

@@ -8,10 +8,9 @@ from scipy import stats
 
 from ..evaluation import Seeds
 from .differences import span
-from .inference import ALPHA, Together, together
+from .inference import ALPHA
 from .statistics import Few, Results, Row, Speed, few_rows, majorities, speeds, table_rows
 
-FEWEST = 50  # pictures of a class, up to which labels count as fewest
 SURE = f"adjusted p < {ALPHA}"
 
 
@@ -72,15 +71,13 @@ def _counts(rows: Sequence[Row], plain: Sequence[Row]) -> str:
     higher, paper = (
         sum(gain > 0 for gain in gains) for gains in ([r.gain for r in measured], [r.paper_gain for r in measured])
     )
-    mean, paper_mean = (
-        float(np.mean(gains)) for gains in ([r.gain for r in measured], [r.paper_gain for r in measured])
-    )
+    mean, paper_mean = np.mean([row.gain for row in measured]), np.mean([row.paper_gain for row in measured])
     dull = {row.task for row in plain if row.learned is False}
     unsure = sum(row.task in dull for row in measured)
     mixed = sum(not row.same_device for row in measured)
     return " ".join(
         [
-            _verdict(measured, [row.gain for row in tested if row.significant], len(tested), paper_mean),
+            _verdict(len(measured), [row.gain for row in tested if row.significant], len(tested)),
             *_power(tested),
             f"In the paper {paper} of {len(measured)} cells are above the plain column, {paper_mean:+.2f} points in "
             f"the mean; here {higher}, {mean:+.2f} points.",
@@ -90,38 +87,19 @@ def _counts(rows: Sequence[Row], plain: Sequence[Row]) -> str:
     )
 
 
-def _verdict(cells: Sequence[Row | Few], sure: Sequence[float], tested: int, paper: float) -> str:
-    """Of these cells, of which so many could be tested and some differ significantly, by these gains; and of all
-    together, which the paper has above the plain columns (`paper` above 0) or below."""
+def _verdict(cells: int, sure: Sequence[float], tested: int) -> str:
+    """Of so many cells, of which some could be tested and some differ significantly, by these gains."""
     if not tested:
-        said = f"none of {len(cells)} cells could be tested, for that takes two runs a side with the same seeds."
-    elif not sure:
-        said = f"of {len(cells)} cells {tested} could be tested, and none differs significantly by itself ({SURE})."
-    else:
-        higher = sum(gain > 0 for gain in sure)
-        said = (
-            f"of {len(cells)} cells {tested} could be tested; {higher} are significantly higher and "
-            f"{len(sure) - higher} significantly lower ({SURE})."
+        return f"No verdict: none of {cells} cells could be tested, for that takes two runs a side with the same seeds."
+    if not sure:
+        return (
+            f"No verdict: of {cells} cells {tested} could be tested, and none differs significantly by itself ({SURE})."
         )
-    whole = _together(cells)
-    if whole is None:
-        return f"O{said[1:]}" if sure else f"No verdict: {said}"
-    verdict = _agreement_of(whole, paper) if whole.p < ALPHA else "Together no verdict" if sure else "No verdict"
-    return f"{verdict}: {_in_words(whole)}; {said}"
-
-
-def _together(cells: Sequence[Row | Few | Speed]) -> Together | None:
-    """What these cells gain together; None where the seeds are too few to tell."""
-    whole = together([cell.start_by_seed if isinstance(cell, Speed) else cell.by_seed for cell in cells])
-    return None if whole is None or np.isnan(whole.p) else whole
-
-
-def _agreement_of(whole: Together, paper: float) -> str:
-    return "As in the paper" if whole.gain.mean * paper > 0 else "Against the paper"
-
-
-def _in_words(whole: Together) -> str:
-    return f"together {whole.gain.mean:+.2f} points ± {whole.gain.error:.2f} over {whole.gain.n} seeds{_p(whole.p)}"
+    higher = sum(gain > 0 for gain in sure)
+    return (
+        f"Of {cells} cells {tested} could be tested; {higher} are significantly higher and {len(sure) - higher} "
+        f"significantly lower ({SURE})."
+    )
 
 
 def _power(tested: Sequence[Row]) -> list[str]:
@@ -158,14 +136,9 @@ def _convergence(found: Sequence[Speed]) -> list[str]:
     judged = [speed for speed in found if speed.learned is not False]
     tests = [p for speed in judged for p in (speed.start_adjusted, speed.epochs_adjusted) if np.isfinite(p)]
     sure = sum(p < ALPHA for p in tests)
-    whole = _together(judged)
-    verdict = f"of {len(tests)} tests {sure or 'none'} {'are' if sure > 1 else 'is'} significant ({SURE})."
-    verdict = verdict if tests else "nothing could be tested."
-    if whole:
-        verdict = f"after the first epoch {_in_words(whole)}; {verdict}"
-    if whole and whole.p < ALPHA:
-        verdict = f"{_agreement_of(whole, 1)}: {verdict}"
-    verdict = verdict[0].upper() + verdict[1:] if sure or (whole and whole.p < ALPHA) else f"No verdict: {verdict}"
+    verdict = f"Of {len(tests)} tests {sure} are significant ({SURE})."
+    verdict = verdict if sure else f"No verdict: of {len(tests)} tests none is significant ({SURE})."
+    verdict = verdict if tests else "No verdict: nothing could be tested."
     parts = [
         f"{speed.task} {speed.epochs[0].mean:.1f} epochs without and {speed.epochs[1].mean:.1f} with"
         f"{_p(speed.epochs_adjusted)}, after the first epoch {speed.start[0].mean:.1f} % and "
@@ -195,15 +168,10 @@ def _few_labels(rows: Sequence[Few]) -> list[str]:
         parts.append(f"{task} {', '.join(gains)}")
     known = [seeds.mean <= row.majority for row in few for seeds in row.accuracies if np.isfinite(row.majority)]
     below = f" {sum(known)} of the {len(known)} columns are no more accurate than the majority class." if known else ""
-    verdict = _verdict(few, [row.gain for row in tested if row.adjusted < ALPHA], len(tested), paper=1)
-    halves = (
-        (f"with up to {FEWEST} pictures of a class", _together([row for row in few if row.per_class <= FEWEST])),
-        ("with more", _together([row for row in few if row.per_class > FEWEST])),
-    )
-    split = "".join(f" Those {which} {_in_words(whole)}." for which, whole in halves if whole)
+    verdict = _verdict(len(few), [row.gain for row in tested if row.adjusted < ALPHA], len(tested))
     return [
-        f"*Lateral connections help when labels are few.* {verdict}{split}{below} Points of macro F1 that the paper's "
-        f"best connections add, by the number of pictures of a class: {'; '.join(parts)}."
+        f"*Lateral connections help when labels are few.* {verdict}{below} Points of macro F1 that the paper's best "
+        f"connections add, by the number of pictures of a class: {'; '.join(parts)}."
     ]
 
 

@@ -34,7 +34,8 @@ def seconds_of(cell: Cell, sizes: Mapping[str, int], preset: Preset, recipe: Rec
     frozen, step, look = costs[len(cell.sources), cell.retrain_encoder]
     epochs = recipe.epochs
     kept = not recipe.augment and not cell.retrain_encoder and not passes_anew()
-    passes = 1 if kept else recipe.views or epochs
+    views = recipe.views if recipe.augment else 0
+    passes = 1 if kept else views or epochs
     training = sizes["train"] * (epochs * step + passes * frozen)
     looking = sizes["val"] * (epochs * look + (1 if kept else epochs) * frozen)
     return training + looking + sizes["test"] * (look + frozen)

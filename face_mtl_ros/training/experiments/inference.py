@@ -1,41 +1,18 @@
 """What a few runs can tell: tests, the difference that they could show, and whether a column has learned at all."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import optimize, stats
 
-from ..evaluation import Seeds, mean_and_error
+from ..evaluation import Seeds
 
 ALPHA = 0.05
 POWER = 0.8
 NAN = float("nan")
 
 Values = Sequence[float] | np.ndarray
-
-
-@dataclass(frozen=True)
-class Together:
-    """What several cells gain in the mean: over the seeds, and p of a two-sided t-test of them against 0.
-
-    The cells of a seed share source columns and the plain column that they are compared with; the seeds are
-    independent. Which pictures they are tested on is the same in all, and not in the error.
-    """
-
-    gain: Seeds
-    p: float
-
-
-def together(gains: Sequence[Mapping[int, float]]) -> Together | None:
-    """Of the cells' gains by seed, over the seeds that all have; None of less than two seeds."""
-    seeds = sorted(set.intersection(*(set(one) for one in gains))) if gains else []
-    if len(seeds) < 2:
-        return None
-    means = [float(np.mean([one[seed] for one in gains])) for seed in seeds]
-    p = float(stats.ttest_1samp(means, 0).pvalue) if np.ptp(means) else NAN
-    return Together(mean_and_error(means), p)
 
 
 def welch(first: Values, second: Values) -> float:
@@ -45,6 +22,15 @@ def welch(first: Values, second: Values) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of nearly identical values
         return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+
+
+def against_zero(values: Values) -> float:
+    """p of a two-sided t-test of the values' mean against 0; NaN for less than two values, or no spread at all."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return NAN
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of nearly identical values
+        return float(stats.ttest_1samp(values, 0).pvalue)
 
 
 def adjust(found: Sequence[float]) -> list[float]:

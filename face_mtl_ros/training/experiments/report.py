@@ -11,7 +11,17 @@ from .differences import differences, span
 from .paper import BEST, TASKS
 from .setting import read_folder, read_results
 from .statistics import Curve, Few, Results, Row, by_cell, curve_of, few_rows, majorities, speeds, table_rows
-from .tables import curves_csv, few_csv, few_markdown, rows_csv, rows_markdown, runs_csv, speeds_markdown
+from .tables import (
+    claims_markdown,
+    curves_csv,
+    few_csv,
+    few_markdown,
+    rows_csv,
+    rows_markdown,
+    runs_csv,
+    speeds_markdown,
+)
+from .together import claims_together
 
 TITLES = {
     "table4": "Table IV: the encoder frozen and re-trained",
@@ -34,11 +44,16 @@ NOTE = """How to read the tables:
   of five trials, before the adjustment; smaller ones stay unseen, whether they are there or not.
 - p is of Welch's t-test of the same runs, in brackets adjusted for the number of tests in the table (Benjamini and
   Hochberg); * marks an adjusted p < 0.05.
-- Together: the mean gain of a claim's cells with each seed, and p of a t-test of these means against 0, not adjusted.
-  The cells of a seed share source columns and what they are compared with, so it is the seeds that are counted. Of
-  five such tests one in four or five reports has one below 0.05 by chance.
 - Few labels are compared by macro F1: such columns learn from pictures drawn evenly from the classes, which the test
   pictures are not, and accuracy counts that against them.
+"""
+TOGETHER = """Each claim by all of its cells, in percentage points:
+
+{table}
+The mean over a claim's cells with each seed, and p of a t-test of these means against 0, adjusted for the number of
+claims. The cells of a seed share source columns and what they are compared with, so it is the seeds that are counted.
+The test pictures, and but for few labels the training pictures, are the same with all seeds: what chance they bring is
+not in the error.
 """
 LOOKS = """## Figure 4: where the plain columns look
 
@@ -168,11 +183,13 @@ def _what_it_says(configuration: Mapping[str, Any], results: Results) -> str:
     if not found:
         return ""
     reasons = differences(configuration, results)
+    claims = claims_together(configuration, results)
     return "\n".join(
         [
             "## What agrees with the paper and what does not\n",
             *(f"- {sentence}" for sentence in found),
-            "\nWhat was done otherwise than in the paper, and may be why:\n",
+            *(["", TOGETHER.format(table=claims_markdown(claims))] if claims else [""]),
+            "What was done otherwise than in the paper, and may be why:\n",
             *(f"- {reason}" for reason in reasons),
             "",
         ]

@@ -294,7 +294,7 @@ class Speed:
         epochs: epochs until then, (without, with); epochs_p likewise.
         curves: (without, with).
         majority: what naming the most frequent class alone reaches; NaN where that is not known.
-        start_by_seed: what lateral connections add after the first epoch, with each seed that both have.
+        by_seed: what lateral connections add after the first epoch, with each seed that both have.
         start_adjusted, epochs_adjusted: adjusted for the number of all tests of both kinds.
     """
 
@@ -307,7 +307,7 @@ class Speed:
     epochs_p: float
     curves: tuple[Curve, Curve]
     majority: float = NAN
-    start_by_seed: Mapping[int, float] = field(default_factory=dict)
+    by_seed: Mapping[int, float] = field(default_factory=dict)
     start_adjusted: float = NAN
     epochs_adjusted: float = NAN
 

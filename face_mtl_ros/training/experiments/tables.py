@@ -8,6 +8,7 @@ from typing import Any
 
 from ..evaluation import Seeds
 from .statistics import Curve, Few, Row, Speed
+from .together import Claim
 
 RUN_FIELDS = (
     *(
@@ -188,6 +189,19 @@ def speeds_markdown(speeds: Sequence[Speed]) -> str:
     return _markdown(header, lines, text=2)
 
 
+def claims_markdown(claims: Sequence[Claim]) -> str:
+    header = ("claim", "gain, paper", "gain, ours ± SE", "p (adjusted)", "cells", "seeds")
+    lines = [
+        (
+            claim.what,
+            *(_signed(claim.paper), _with_sign(claim.gain), _both_p(claim.p, claim.adjusted)),
+            *(str(claim.cells), str(claim.gain.n)),
+        )
+        for claim in claims
+    ]
+    return _markdown(header, lines, text=1)
+
+
 def _csv(fields, lines: Sequence[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(fields), lineterminator="\n")
@@ -215,6 +229,10 @@ def _seeds(seeds: Seeds | None) -> str:
 
 def _with_error(value: float, error: float) -> str:
     return _number(value) if math.isnan(error) else f"{value:.2f} ± {error:.2f}"
+
+
+def _with_sign(seeds: Seeds) -> str:
+    return _signed(seeds.mean) + ("" if math.isnan(seeds.error) else f" ± {seeds.error:.2f}")
 
 
 def _number(value: float) -> str:
