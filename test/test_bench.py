@@ -74,7 +74,7 @@ def test_a_number_that_cannot_be_meant_ends_with_2_before_any_work(monkeypatch, 
 
 @pytest.mark.parametrize(("missing", "kept"), [("openvino", "torch fp32"), ("torch", "fp32")])
 def test_the_product_of_an_engine_that_is_missing_is_left_out(monkeypatch, missing, kept):
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="the engine is an extra")
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setattr(bench_machine, "SIZE", 64)
     monkeypatch.setattr(bench_machine, "TORCH_SIZE", 64)
@@ -106,7 +106,7 @@ def test_without_ros_the_node_is_left_out_and_all_else_is_written(monkeypatch, t
 
 @pytest.mark.ros
 def test_a_node_that_fails_is_left_out_and_all_else_is_written(monkeypatch, tmp_path, capfd):
-    pytest.importorskip("rclpy")
+    pytest.importorskip("rclpy", reason="the node needs ROS 2, which make demo installs")
     monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_that_is_not_there")
     measured_little(monkeypatch)
     assert main(["bench", "--json", *LITTLE, "--report", str(tmp_path / "b.md")]) == 0
@@ -120,7 +120,7 @@ def test_a_node_that_fails_is_left_out_and_all_else_is_written(monkeypatch, tmp_
 @pytest.mark.ros
 @pytest.mark.slow
 def test_the_node_says_its_stages(monkeypatch):
-    rclpy = pytest.importorskip("rclpy")
+    rclpy = pytest.importorskip("rclpy", reason="the node needs ROS 2, which make demo installs")
     from face_mtl_ros.nodes import benchmark
 
     monkeypatch.setattr(benchmark, "MEASURE_S", 3.0)
@@ -135,7 +135,7 @@ def test_the_node_says_its_stages(monkeypatch):
 
 @pytest.mark.slow
 def test_memory_is_the_same_whether_the_int8_model_is_made_or_found(tmp_path):
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="the engine is an extra")
     command = [sys.executable, "-m", "face_mtl_ros.runtime.measure", "compact", "onnxruntime", "int8"]
     command += ["--bundle", str(tmp_path / "bundle")]
     made, found = (json.loads(subprocess.check_output(command)) for _ in range(2))

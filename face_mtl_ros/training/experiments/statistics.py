@@ -29,15 +29,14 @@ class Row:
         paper, paper_error: the paper's mean and standard error.
         ours, macro_f1: mean and standard error over our runs; None where there are none yet.
         majority: what naming the most frequent class of the test pictures alone reaches.
-        paper_gain, gain: above the plain column of the task (frozen encoder, no sources), in the paper and here; here
-            over the seeds that both have.
+        paper_gain: above the plain column of the task (frozen encoder, no sources), in the paper.
         detectable: the smallest gain that a test of these runs would show in four of five trials.
         p: of Welch's t-test of our runs against those of the plain column, of the seeds that both have.
         adjusted: p, adjusted for the number of tests in the table.
         sampling: standard error of one run that the number of test pictures brings about.
         train, test, epochs, devices: of our runs; 0 and "" where there are none.
         same_device: the plain column was trained on the same device, in the same precision.
-        by_seed: the gain with each seed that ours and the plain column share.
+        by_seed: our gain likewise, with each seed that ours and the plain column share.
     """
 
     task: str
@@ -49,7 +48,6 @@ class Row:
     macro_f1: Seeds | None = None
     majority: float = NAN
     paper_gain: float = NAN
-    gain: float = NAN
     detectable: float = NAN
     p: float = NAN
     adjusted: float = NAN
@@ -60,6 +58,11 @@ class Row:
     devices: str = ""
     same_device: bool = True
     by_seed: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def gain(self) -> float:
+        """Ours above the plain column, over the seeds that both have."""
+        return float(np.mean(list(self.by_seed.values()))) if self.by_seed else NAN
 
     @property
     def difference(self) -> float:
@@ -124,7 +127,6 @@ def _row(cell: Cell, table: str, results: Results) -> Row:
         ours=ours,
         macro_f1=mean_and_error(_percent(found, "macro_f1")),
         by_seed=_differences(mine, others),
-        gain=float(np.mean(compared[0]) - np.mean(compared[1])) if mine else NAN,
         detectable=detectable_difference(*compared),
         p=welch(*compared),
         sampling=sampling_error(ours.mean, found[0]["test"]),
